@@ -1,0 +1,1 @@
+"""Index files, sound and pictures: what the networks learn from."""

@@ -1,0 +1,85 @@
+"""Small helpers with no better home."""
+
+import contextlib
+import functools
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+
+import imageio_ffmpeg
+from tqdm import tqdm
+
+EXIT_USER_ERROR = 2  # argparse exits with it too
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
+
+
+class UserError(ValueError):
+    """Something that the user can mend: the message names the file, what was expected and what was found."""
+
+
+def command(main):
+    """Decorate a command's `main`: a UserError becomes one line on stderr and exit status 2."""
+
+    @functools.wraps(main)
+    def wrapper(*args, **kwargs):
+        try:
+            return main(*args, **kwargs)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(EXIT_USER_ERROR)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(EXIT_INTERRUPTED)
+
+    return wrapper
+
+
+def set_up_logging(level=logging.INFO):
+    """Log lines with the time of day to stderr; commands call it once, libraries never."""
+    logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True)
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Yield a temporary path beside `path`, with its suffix; rename it onto `path` if the block succeeds.
+
+    Otherwise remove it. Readers of `path` see the old file or the new one whole, never a part.
+    """
+    folder, name = os.path.split(os.path.abspath(path))
+    os.makedirs(folder, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".writing-", suffix=os.path.splitext(name)[1])
+    os.close(handle)
+    try:
+        os.chmod(temporary, 0o644)
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(temporary)
+        raise
+
+
+def progress(iterable=None, **kwargs):
+    """tqdm over `iterable`, quiet when the output is not a terminal."""
+    return tqdm(iterable, disable=None, dynamic_ncols=True, **kwargs)
+
+
+def path_ffmpeg():
+    """The ffmpeg binary that imageio-ffmpeg brings along."""
+    return imageio_ffmpeg.get_ffmpeg_exe()
+
+
+def run_ffmpeg(arguments, data=None, path_exe=None):
+    """Run ffmpeg with `arguments` (a list of str), overwriting outputs; `data` (bytes) goes to its stdin.
+
+    Returns its standard output (bytes). Raises UserError with ffmpeg's last line of complaint if it fails.
+    """
+    start = [path_exe or path_ffmpeg(), "-hide_banner", "-loglevel", "error", "-y"]
+    stdin = {"input": data} if data is not None else {"stdin": subprocess.DEVNULL}
+    result = subprocess.run(start + list(arguments), capture_output=True, **stdin)
+    if result.returncode:
+        lines = result.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
+        raise UserError(f"ffmpeg failed ({result.returncode}): {lines[-1]}")
+    return result.stdout
