@@ -1,0 +1,300 @@
+"""Every flag of main.py, the checks on them, and the model id."""
+
+import argparse
+import json
+import os
+
+from utils import UserError
+
+MAX_GPUS = 4
+MAX_WORKERS = 48
+NUM_LOG_FREQS = 256  # rows of a log-frequency spectrogram, as in models.spectral
+FILE_OPTIONS = "options.json"  # beside the weights: the options of the run that made them
+GROUPS = {
+    "run": "which run, what it does and where it writes",
+    "networks": "what is built",
+    "masks and loss": "what the networks are asked for",
+    "sound and pictures": "what an example is made of",
+    "data": "index files and how clips are mixed",
+    "training": "optimiser and schedule",
+    "machine": "devices, workers and precision",
+}
+# Options that a checkpoint's networks and their input depend on: evaluation takes them from the run's own
+# options unless a flag says otherwise.
+MODEL_OPTIONS = (
+    "num_mix arch_sound arch_frame arch_synthesizer num_channels ngf img_pool img_norm img_activation "
+    "sound_activation output_activation binary_mask mask_thres loss weighted_loss log_freq num_frames "
+    "stride_frames audLen audRate stft_frame stft_hop imgSize frameRate"
+).split()
+# Options that may differ between a run and its continuation: they don't change what is learned.
+FREE_OPTIONS = "ckpt mode resume overwrite workers num_vis disp_iter num_gpus batch_size_per_gpu".split()
+AT_LEAST = {  # the smallest value that makes sense
+    "num_mix": 2,
+    "num_channels": 1,
+    "ngf": 1,
+    "num_frames": 1,
+    "stride_frames": 1,
+    "frameRate": 1,
+    "imgSize": 32,
+    "audRate": 1,
+    "stft_frame": 4,
+    "stft_hop": 1,
+    "dup_trainset": 1,
+    "num_epoch": 1,
+    "eval_epoch": 1,
+    "disp_iter": 1,
+    "batch_size_per_gpu": 1,
+    "num_gpus": 0,
+    "workers": 0,
+    "num_vis": 0,
+    "seed": 0,
+    "lr_sound": 0,
+    "lr_frame": 0,
+    "lr_synthesizer": 0,
+    "weight_decay": 0,
+    "beta1": 0,
+    "mask_thres": 0,
+}
+
+
+def make_parser(gpus_present=0):
+    """The parser of main.py's flags; `gpus_present` is the default of --num_gpus, up to 4."""
+    parser = argparse.ArgumentParser(
+        description="Train (default) or evaluate The Sound of Pixels on the clips of index files.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    groups = {name: parser.add_argument_group(name, text) for name, text in GROUPS.items()}
+    _add_run(groups["run"])
+    _add_networks(groups["networks"])
+    _add_masks(groups["masks and loss"])
+    _add_sampling(groups["sound and pictures"])
+    _add_data(groups["data"])
+    _add_training(groups["training"])
+    _add_machine(groups["machine"], gpus_present)
+    return parser
+
+
+def _add_run(group):
+    add = group.add_argument
+    add("--id", default="", help="in training the beginning of the model's name, in evaluation all of it")
+    add("--mode", default="train", choices=("train", "eval"), help="train, or evaluate ckpt/ID")
+    add("--ckpt", default="./ckpt", help="folder of all runs")
+    add(
+        "--resume",
+        default=True,
+        action=argparse.BooleanOptionalAction,
+        help="continue the run that lies in ckpt/ID, if its options agree; --no-resume refuses instead",
+    )
+    add("--overwrite", action="store_true", help="delete the run that lies in ckpt/ID and begin again")
+    add("--seed", default=1234, type=int, help="of all randomness")
+    add("--num_vis", default=40, type=int, help="mixtures on the page")
+    add("--disp_iter", default=20, type=int, help="steps between two log lines")
+    add("--eval_epoch", default=1, type=int, help="epochs between two evaluations")
+
+
+def _add_networks(group):
+    add = group.add_argument
+    add("--arch_sound", default="unet7", choices=("unet5", "unet6", "unet7"), help="sound network")
+    add(
+        "--arch_frame",
+        default="resnet18dilated",
+        choices=("resnet18fc", "resnet18dilated"),
+        help="frame network",
+    )
+    add("--arch_synthesizer", default="linear", choices=("linear", "bias"), help="synthesizer")
+    add("--weights_sound", default="", help="file of weights to start the sound network from")
+    add("--weights_frame", default="", help="file of weights to start the frame network from")
+    add("--weights_synthesizer", default="", help="file of weights to start the synthesizer from")
+    add(
+        "--pretrained",
+        default="imagenet",
+        metavar="imagenet|none|PATH",
+        help="what the frame network's ResNet-18 starts from: torchvision's weights, none, or a state dict",
+    )
+    add("--num_channels", default=32, type=int, help="channels of image and sound features")
+    add("--ngf", default=64, type=int, help="width of the U-Net's first level")
+    add("--img_pool", default="maxpool", choices=("avgpool", "maxpool"), help="pooling of image features")
+    add(
+        "--img_norm",
+        default="none",
+        choices=("none", "batch"),
+        help="normalisation of pooled image features; batch learns faster from scratch",
+    )
+    activations = ("sigmoid", "softmax", "relu", "tanh", "no")
+    add("--img_activation", default="sigmoid", choices=activations, help="activation of image features")
+    add("--sound_activation", default="no", choices=activations, help="activation of sound features")
+    add("--output_activation", default="sigmoid", choices=activations, help="activation of masks")
+
+
+def _add_masks(group):
+    add = group.add_argument
+    add("--binary_mask", default=1, type=int, choices=(0, 1), help="binary masks (1) or ratio masks (0)")
+    add("--mask_thres", default=0.5, type=float, help="threshold of predicted binary masks in evaluation")
+    add("--loss", default="bce", choices=("bce", "l1", "l2"), help="loss over masks; binary masks need bce")
+    add("--weighted_loss", default=0, type=int, choices=(0, 1), help="weigh the loss by the mixture's energy")
+    add("--log_freq", default=1, type=int, choices=(0, 1), help="log-frequency spectrograms")
+
+
+def _add_sampling(group):
+    add = group.add_argument
+    add("--num_mix", default=2, type=int, help="clips in a mixture")
+    add("--num_frames", default=1, type=int, help="pictures of a clip")
+    add("--stride_frames", default=1, type=int, help="frames between two pictures of a clip")
+    add("--frameRate", default=8, type=int, help="frames per second on disk")
+    add("--imgSize", default=224, type=int, help="pixels of a picture's side")
+    add("--audLen", default=65535, type=int, help="samples of sound in an example")
+    add("--audRate", default=11025, type=int, help="samples per second")
+    add("--stft_frame", default=1022, type=int, help="samples of an STFT window")
+    add("--stft_hop", default=256, type=int, help="samples between STFT windows")
+
+
+def _add_data(group):
+    add = group.add_argument
+    add("--list_train", default="data/train.csv", help="index file of training clips")
+    add("--list_val", default="data/val.csv", help="index file of validation clips")
+    add("--num_val", default=-1, type=int, help="mixtures to evaluate; -1: one for each validation clip")
+    add("--dup_trainset", default=100, type=int, help="rounds of the training list that make an epoch")
+    pairs = ("category", "video", "original")
+    add("--mix_pairs", default="category", choices=pairs, help="training: clips of a mixture differ in this")
+    add("--val_pairs", default="category", choices=pairs, help="evaluation: likewise")
+
+
+def _add_training(group):
+    add = group.add_argument
+    add("--num_epoch", default=100, type=int, help="epochs to train")
+    add("--optimizer", default="sgd", choices=("sgd", "adamw"), help="optimiser")
+    add("--lr_sound", default=1e-3, type=float, help="learning rate of the sound network")
+    add("--lr_frame", default=1e-4, type=float, help="learning rate of the ResNet; its `fc` takes --lr_sound")
+    add("--lr_synthesizer", default=1e-3, type=float, help="learning rate of the synthesizer")
+    add("--lr_steps", default=[40, 60], nargs="*", type=int, help="epochs after which rates fall to a tenth")
+    add("--beta1", default=0.9, type=float, help="momentum of SGD, first beta of AdamW")
+    add("--weight_decay", default=1e-4, type=float, help="weight decay")
+
+
+def _add_machine(group, gpus_present):
+    add = group.add_argument
+    num_gpus = min(gpus_present, MAX_GPUS)
+    add("--num_gpus", default=num_gpus, type=int, help="GPUs to use, 0: CPU; what is there, at most 4")
+    add("--batch_size_per_gpu", default=32, type=int, help="mixtures in a step on each GPU, or on the CPU")
+    workers = min(MAX_WORKERS, os.cpu_count() or 1)
+    add("--workers", default=workers, type=int, help="processes that load data; 0: none but the main one")
+    add(
+        "--amp",
+        default="off",
+        choices=("off", "bf16", "fp16"),
+        help="mixed precision with channels-last; fp16 needs a GPU",
+    )
+
+
+def parse_args(argv=None, gpus_present=0):
+    """Parse and check `argv` (a list of str; None: the command line); nobody writes to the result.
+
+    In evaluation, options of the networks that no flag gives come from the run's own options, where it has
+    them. What cannot work ends the program with argparse's one-line error.
+    """
+    parser = make_parser(gpus_present)
+    args = parser.parse_args(argv)
+    if args.mode == "eval":
+        parser.set_defaults(**_saved_options(parser, args))
+        args = parser.parse_args(argv)
+    _check_values(parser, args, gpus_present)
+    _check_together(parser, args)
+    return args
+
+
+def model_id(args):
+    """The name of the run: in training made of `--id` and the options that tell runs apart, else `--id`."""
+    if args.mode == "eval":
+        return args.id
+    parts = [args.id, f"{args.num_mix}mix"]
+    parts += ["LogFreq"] if args.log_freq else []
+    parts += [args.arch_frame, args.arch_sound, args.arch_synthesizer]
+    parts += [f"frames{args.num_frames}stride{args.stride_frames}", args.img_pool]
+    parts += ["binary" if args.binary_mask else "ratio"]
+    parts += ["weightedLoss"] if args.weighted_loss else []
+    parts += [f"channels{args.num_channels}", f"epoch{args.num_epoch}"]
+    parts += ["step" + "_".join(str(epoch) for epoch in args.lr_steps)]
+    parts += [f"ngf{args.ngf}"] if args.ngf != 64 else []
+    parts += ["imgNorm"] if args.img_norm == "batch" else []
+    parts += ["adamw"] if args.optimizer == "adamw" else []
+    return "-".join(parts)
+
+
+def run_folder(args):
+    """Where the run's files lie."""
+    return os.path.join(args.ckpt, model_id(args))
+
+
+def batch_size(args):
+    """Mixtures in a step."""
+    return args.batch_size_per_gpu * max(args.num_gpus, 1)
+
+
+def training_options(args):
+    """{option: value} of all that must agree between a run and its continuation."""
+    options = {key: value for key, value in vars(args).items() if key not in FREE_OPTIONS}
+    return options | {"batch_size": batch_size(args)}
+
+
+def _saved_options(parser, args):
+    """Options of the networks in ckpt/ID, as the training run wrote them; none for older runs."""
+    if not args.id:
+        parser.error("--mode eval needs --id: the name of a folder in --ckpt")
+    path = os.path.join(run_folder(args), FILE_OPTIONS)
+    try:
+        with open(path, encoding="utf-8") as file:
+            saved = json.load(file)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not the options of a run: {error}") from None
+    return {key: saved[key] for key in MODEL_OPTIONS if key in saved}
+
+
+def _check_values(parser, args, gpus_present):
+    for key, least in AT_LEAST.items():
+        if not getattr(args, key) >= least:  # also refuses what is not a number
+            parser.error(f"--{key}: expected {least} or more, found {getattr(args, key)}")
+    if args.num_gpus > gpus_present:
+        parser.error(f"--num_gpus: {args.num_gpus} asked for, {gpus_present} found; 0 computes on the CPU")
+    if args.num_val == 0 or args.num_val < -1:
+        parser.error(f"--num_val: expected -1 or 1 and more, found {args.num_val}")
+    if not args.beta1 < 1:
+        parser.error(f"--beta1: expected less than 1, found {args.beta1}")
+    if os.path.basename(args.id) != args.id or args.id in (".", ".."):
+        parser.error(f"--id: expected a plain name, found {args.id!r}; --ckpt names the folder")
+
+
+def _check_together(parser, args):
+    if args.binary_mask and args.loss != "bce":
+        parser.error(f"binary masks are learned by --loss bce, found {args.loss}; --binary_mask 0 for ratios")
+    if args.loss == "bce" and not args.binary_mask:
+        parser.error("--loss bce is for binary masks: ratio masks (--binary_mask 0) need --loss l1 or l2")
+    if args.loss == "bce" and args.output_activation not in ("sigmoid", "softmax"):
+        parser.error(
+            f"--loss bce needs --output_activation sigmoid or softmax, found {args.output_activation}"
+        )
+    if args.amp == "fp16" and not args.num_gpus:
+        parser.error("--amp fp16 needs a GPU; bf16 works on the CPU too")
+    if args.stft_hop > args.stft_frame // 2:
+        parser.error("--stft_hop: at most half of --stft_frame, or sound cannot be put together again")
+    _check_spectrogram(parser, args)
+
+
+def _check_spectrogram(parser, args):
+    """The U-Net halves both sides of the spectrogram once a level."""
+    if args.audLen <= args.stft_frame // 2:
+        parser.error(f"--audLen: expected more than half of --stft_frame, found {args.audLen}")
+    step = 2 ** int(args.arch_sound.removeprefix("unet"))
+    times = 1 + args.audLen // args.stft_hop
+    freqs = NUM_LOG_FREQS if args.log_freq else args.stft_frame // 2 + 1
+    if times % step:
+        fitting = max(step, round(times / step) * step) * args.stft_hop - 1
+        parser.error(
+            f"--audLen {args.audLen} gives {times} spectrogram columns, which {args.arch_sound} "
+            f"cannot halve: it needs a multiple of {step}, e.g. --audLen {fitting}"
+        )
+    if freqs % step:
+        parser.error(
+            f"{freqs} frequencies cannot be halved by {args.arch_sound}: it needs a multiple of {step}"
+        )

@@ -1,0 +1,61 @@
+"""Picture files -> clip, with one random draw for all pictures of a clip."""
+
+import os
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from utils import UserError
+
+OVERSIZE = 1.1  # in training pictures are resized to this much more than what is cropped from them
+
+
+class Crop(NamedTuple):
+    """Where a clip is cropped, as shares 0..1 of the room there is, and whether it is mirrored."""
+
+    x: float
+    y: float
+    mirror: bool
+
+
+CENTRE = Crop(0.5, 0.5, False)
+
+
+def draw_crop(rng):
+    """A random crop and a random mirror from a numpy generator."""
+    return Crop(rng.random(), rng.random(), bool(rng.random() < 0.5))
+
+
+def path_frame(folder, number):
+    """The file of a clip's picture; numbers begin at 1."""
+    return os.path.join(folder, f"{number:06d}.jpg")
+
+
+def read_clip(folder, numbers, size, crop=None):
+    """Pictures `numbers` of `folder` -> uint8 [3, T, size, size].
+
+    `crop` None: the shorter side to `size`, bicubic, and the centre. A `Crop`: the shorter side to
+    int(1.1 * size), and cropped there. Raises UserError, naming the file, for a picture that cannot be read.
+    """
+    side = size if crop is None else int(OVERSIZE * size)
+    clip = np.stack([_read_picture(path_frame(folder, k), side, size, crop or CENTRE) for k in numbers])
+    return np.ascontiguousarray(clip.transpose(3, 0, 1, 2))
+
+
+def _read_picture(path, side, size, crop):
+    try:
+        with Image.open(path) as picture:
+            picture = picture.convert("RGB")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such picture") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: cannot be read as a picture: {error}") from None
+    short = min(picture.size)
+    width, height = (max(side, int(side * length / short)) for length in picture.size)
+    picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    left, top = round(crop.x * (width - size)), round(crop.y * (height - size))
+    picture = picture.crop((left, top, left + size, top + size))
+    if crop.mirror:
+        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return np.asarray(picture)

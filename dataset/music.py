@@ -1,0 +1,154 @@
+"""MUSICMixDataset: which clips, which moment -> one example of mix-and-separate."""
+
+import random
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, default_collate
+
+from dataset.audio import read_window
+from dataset.frames import draw_crop, read_clip
+from utils import UserError
+
+EDGE_SECONDS = 8  # the centre of a training clip keeps this distance from the ends, where the clip allows it
+VOLUMES = 0.5, 1.5  # range of the factor on a clip's volume in training
+MAX_FAILURES = 10  # clips of one example that cannot be read, before it is given up
+PAIRS = ("category", "video", "original")
+
+
+class Sampling(NamedTuple):
+    """What an example is made of; the values are the published recipe's."""
+
+    num_mix: int = 2
+    num_frames: int = 3
+    stride_frames: int = 24
+    frame_rate: int = 8  # pictures/s on disk
+    img_size: int = 224  # pixels
+    aud_len: int = 65535  # samples
+    aud_rate: int = 11025  # samples/s
+
+
+class MUSICMixDataset(Dataset):
+    """Mixtures of the clips of an index.
+
+    An item is {mix [L], sources [N, L] float32, already divided by N; frames uint8 [N, 3, T, H, W]; info},
+    where `info` has the item's index, the numbers of its clips in the list, their centre frames, and the
+    failures met, as (clip's name, reason). A clip that cannot be read is replaced by another in training;
+    in evaluation the item is then `info` alone.
+
+    clips: a list of `dataset.index.Clip`. train: random moments, volumes and crops, and `repeats` rounds of
+    the list in an epoch; otherwise the middle of each clip, and at most `max_items` of them (-1: all).
+    pairs: clips of a mixture differ in `category` | in `video` | `original`: as the original code draws
+    them, maybe a clip twice. Randomness depends on (seed, epoch, index) alone.
+    """
+
+    def __init__(self, clips, sampling, train, pairs="category", seed=1234, repeats=1, max_items=-1):
+        self.clips = clips if train or max_items < 0 else clips[:max_items]
+        self.sampling = sampling
+        self.train = train
+        self.pairs = pairs
+        self.seed = seed
+        self.repeats = repeats if train else 1
+        self.groups = _group_numbers(self.clips, pairs)
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers that live on see it
+        self._check_groups()
+
+    def __len__(self):
+        return len(self.clips) * self.repeats
+
+    def set_epoch(self, epoch):
+        """Draw other mixtures from now on; workers that are already running hear of it too."""
+        self._epoch.fill_(epoch)
+
+    def __getitem__(self, index):
+        rng = np.random.default_rng([self.seed, int(self._epoch) if self.train else 0, index])
+        draws = random.Random(index)  # of the original's evaluation
+        picked, sources, failures = [], [], []
+        while len(sources) < self.sampling.num_mix:
+            number = self._pick(index, picked, failures, rng, draws)
+            try:
+                sources.append(self._load(self.clips[number], rng))
+                picked.append(number)
+            except UserError as error:
+                failures.append((number, str(error)))
+                if not self.train or len(failures) > MAX_FAILURES:
+                    break
+        return self._join(index, picked, sources, failures)
+
+    def window_pictures(self, number, centre):
+        """(folder, numbers) of all pictures of clip `number` during the sound's window around a frame."""
+        s, clip = self.sampling, self.clips[number]
+        count = max(1, round(s.aud_len / s.aud_rate * s.frame_rate))
+        return clip.path_frames, _frame_numbers(centre, count, 1, clip.num_frames)
+
+    def _check_groups(self):
+        found, needed = len(np.unique(self.groups)), self.sampling.num_mix
+        if self.pairs != "original" and found < needed:
+            what = "categories (the folders of sound files)" if self.pairs == "category" else "videos"
+            hint = "; pairs of `video` need only different videos" if self.pairs == "category" else ""
+            raise UserError(f"mixtures of {needed} need as many different {what}, found {found}{hint}")
+
+    def _pick(self, index, picked, failures, rng, draws):
+        """The number of the next clip: the first by index, others at random among those that may be mixed."""
+        if not picked and not failures:
+            return index % len(self.clips)
+        if self.pairs == "original":
+            last = len(self.clips) - 1
+            return int(rng.integers(last + 1)) if self.train else draws.randint(0, last)
+        barred = np.isin(self.groups, self.groups[picked])
+        barred[[number for number, _ in failures]] = True
+        allowed = np.flatnonzero(~barred)
+        return int(rng.choice(allowed)) if len(allowed) else failures[-1][0]
+
+    def _load(self, clip, rng):
+        """(waveform [L], frames [3, T, H, W], centre frame) of a clip."""
+        s = self.sampling
+        centre = _draw_centre(clip.num_frames, s, rng) if self.train else max(1, clip.num_frames // 2)
+        wave = read_window(clip.path_audio, (centre - 0.5) / s.frame_rate, s.aud_len, s.aud_rate)
+        if self.train:
+            wave = np.clip(wave * np.float32(rng.uniform(*VOLUMES)), -1.0, 1.0)
+        numbers = _frame_numbers(centre, s.num_frames, s.stride_frames, clip.num_frames)
+        crop = draw_crop(rng) if self.train else None
+        return wave, read_clip(clip.path_frames, numbers, s.img_size, crop), centre
+
+    def _join(self, index, picked, sources, failures):
+        named = [(self.clips[number].name, reason) for number, reason in failures]
+        info = {"index": index, "clips": picked, "centres": [part[2] for part in sources], "failures": named}
+        if len(sources) < self.sampling.num_mix:
+            return {"info": info}
+        waves = torch.from_numpy(np.stack([part[0] for part in sources])) / self.sampling.num_mix
+        frames = torch.from_numpy(np.stack([part[1] for part in sources]))
+        return {"mix": waves.sum(dim=0), "sources": waves, "frames": frames, "info": info}
+
+
+def collate(items):
+    """Items -> {mix [B, L], sources [B, N, L], frames [B, N, 3, T, H, W], info, dropped}.
+
+    `info` is the list of the B items that are whole, `dropped` that of the others; without any whole one
+    there are no tensors.
+    """
+    whole = [item for item in items if "mix" in item]
+    keys = ("mix", "sources", "frames") if whole else ()
+    batch = {key: default_collate([item[key] for item in whole]) for key in keys}
+    batch["info"] = [item["info"] for item in whole]
+    batch["dropped"] = [item["info"] for item in items if "mix" not in item]
+    return batch
+
+
+def _group_numbers(clips, pairs):
+    """[len(clips)] int: clips with the same number are not mixed."""
+    labels = [clip.category if pairs == "category" else clip.id for clip in clips]
+    return np.unique(labels, return_inverse=True)[1]
+
+
+def _draw_centre(count, sampling, rng):
+    """A centre frame in [m + 1, count - m]; in a clip too short for it, with the largest m that fits."""
+    reach = sampling.num_frames // 2 * sampling.stride_frames
+    margin = min(max(EDGE_SECONDS * sampling.frame_rate, reach), (count - 1) // 2)
+    return int(rng.integers(margin + 1, count - margin + 1))
+
+
+def _frame_numbers(centre, num_frames, stride, count):
+    """The numbers of the pictures around `centre`; beyond the ends of the clip the first or last again."""
+    return [min(max(centre + (i - num_frames // 2) * stride, 1), count) for i in range(num_frames)]

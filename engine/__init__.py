@@ -1,0 +1,1 @@
+"""Training and evaluation: what the commands call, built of models, dataset and viz."""

@@ -1,0 +1,119 @@
+"""From options to networks, optimiser and loaders."""
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, RandomSampler
+
+from arguments import batch_size
+from dataset.index import read_index
+from dataset.music import MUSICMixDataset, Sampling, collate
+from models import build_criterion, build_frame, build_sound, build_synthesizer
+from models.separator import Separator, Settings
+from utils import UserError
+
+
+def build_separator(args, weights=None, pretrained="none"):
+    """The networks of `args` in one module, on the CPU.
+
+    weights: {"sound": file, "frame": file, "synthesizer": file}, each may be "" for first weights.
+    pretrained: where the ResNet starts from, see `models.build_frame`.
+    """
+    files = weights or {"sound": "", "frame": "", "synthesizer": ""}
+    torch.manual_seed(args.seed)
+    net_sound = build_sound(args.arch_sound, args.num_channels, files["sound"], ngf=args.ngf)
+    net_frame = build_frame(
+        args.arch_frame, args.num_channels, args.img_pool, files["frame"], pretrained, args.img_norm
+    )
+    net_synthesizer = build_synthesizer(args.arch_synthesizer, args.num_channels, files["synthesizer"])
+    settings = Settings(
+        binary_mask=bool(args.binary_mask),
+        mask_thres=args.mask_thres,
+        weighted_loss=bool(args.weighted_loss),
+        log_freq=bool(args.log_freq),
+        img_activation=args.img_activation,
+        sound_activation=args.sound_activation,
+        output_activation=args.output_activation,
+        stft_frame=args.stft_frame,
+        stft_hop=args.stft_hop,
+        amp=args.amp,
+    )
+    return Separator(net_sound, net_frame, net_synthesizer, build_criterion(args.loss), settings)
+
+
+def parallelize(separator, num_gpus):
+    """(module to call, its device): the separator itself, or a DataParallel over several GPUs."""
+    device = torch.device("cuda" if num_gpus else "cpu")
+    separator.to(device)
+    return (nn.DataParallel(separator, range(num_gpus)) if num_gpus > 1 else separator), device
+
+
+def build_optimizer(args, separator):
+    """SGD or AdamW with the published groups of rates: the ResNet's, and the sound's for all around it."""
+    net_frame = separator.net_frame
+    head = [*net_frame.fc.parameters(), *net_frame.norm.parameters()]
+    groups = [
+        {"params": list(separator.net_sound.parameters()), "lr": args.lr_sound},
+        {"params": list(separator.net_synthesizer.parameters()), "lr": args.lr_synthesizer},
+        {"params": list(net_frame.features.parameters()), "lr": args.lr_frame},
+        {"params": head, "lr": args.lr_sound},
+    ]
+    for group in groups:
+        group["first_lr"] = group["lr"]
+    if args.optimizer == "adamw":
+        return torch.optim.AdamW(groups, betas=(args.beta1, 0.999), weight_decay=args.weight_decay)
+    return torch.optim.SGD(groups, momentum=args.beta1, weight_decay=args.weight_decay)
+
+
+def build_sampling(args):
+    """What `args` say about an example."""
+    return Sampling(
+        num_mix=args.num_mix,
+        num_frames=args.num_frames,
+        stride_frames=args.stride_frames,
+        frame_rate=args.frameRate,
+        img_size=args.imgSize,
+        aud_len=args.audLen,
+        aud_rate=args.audRate,
+    )
+
+
+def build_train_loader(args):
+    """Batches of training mixtures, in an order that depends on seed and epoch alone; see `start_epoch`."""
+    clips = read_index(args.list_train)
+    dataset = MUSICMixDataset(
+        clips, build_sampling(args), True, args.mix_pairs, args.seed, repeats=args.dup_trainset
+    )
+    if len(dataset) < batch_size(args):
+        raise UserError(
+            f"{args.list_train}: {len(clips)} clips in {args.dup_trainset} rounds (--dup_trainset) are fewer "
+            f"than the {batch_size(args)} of a batch"
+        )
+    sampler = RandomSampler(dataset, generator=torch.Generator())
+    return DataLoader(dataset, sampler=sampler, drop_last=True, **_loader_options(args))
+
+
+def start_epoch(loader, epoch):
+    """Let a training loader draw the examples of `epoch`, in the order of `epoch`."""
+    loader.dataset.set_epoch(epoch)
+    seed = np.random.SeedSequence([loader.dataset.seed, epoch]).generate_state(1)[0]
+    loader.sampler.generator.manual_seed(int(seed))
+
+
+def build_val_loader(args):
+    """Batches of the fixed validation mixtures, in the order of the list."""
+    clips = read_index(args.list_val)
+    dataset = MUSICMixDataset(
+        clips, build_sampling(args), False, args.val_pairs, args.seed, max_items=args.num_val
+    )
+    return DataLoader(dataset, shuffle=False, **_loader_options(args))
+
+
+def _loader_options(args):
+    return {
+        "batch_size": batch_size(args),
+        "num_workers": args.workers,
+        "collate_fn": collate,
+        "pin_memory": args.num_gpus > 0,
+        "persistent_workers": args.workers > 0,
+    }

@@ -1,0 +1,150 @@
+"""Evaluation: separate the validation mixtures, score them, write metrics and the page."""
+
+import csv
+import os
+
+import numpy as np
+import torch
+
+import viz
+from engine.failures import Failures
+from engine.metrics import SCORES, summarize
+from engine.results import Drawing, Mixture, finish_mixture
+from models.spectral import row_frequencies
+from utils import progress, replacing, save_json
+
+MAX_PENDING = 32  # separated mixtures that wait for a worker; bounds memory
+
+
+class Evaluator:
+    """Separates and scores the mixtures of a loader.
+
+    model: what is called, `separator` itself or a DataParallel of it; pool: see `results.make_pool`.
+    """
+
+    def __init__(self, model, separator, device, loader, pool, path_list):
+        self.model = model
+        self.separator = separator
+        self.device = device
+        self.loader = loader
+        self.pool = pool
+        self.path_list = path_list
+
+    def run(self, folder, num_vis=0, swapped=False):
+        """(summary, list of `Result`) of all mixtures; rows of the page for the first `num_vis` in `folder`.
+
+        swapped: score the control too, see `metrics.score_mixture`. Raises UserError for too many failures.
+        """
+        self.model.eval()
+        dataset = self.loader.dataset
+        failures = Failures(len(dataset.clips), self.path_list)
+        results, futures, num_failed = [], [], 0
+        with progress(total=len(dataset), desc="evaluation", unit="mixture") as bar:
+            for batch in self.loader:
+                failures.add(batch)
+                num_failed += len(batch["dropped"])
+                for mixture in self._separate(batch, folder, num_vis, swapped):
+                    futures.append(self.pool.submit(finish_mixture, mixture))
+                    if len(futures) > MAX_PENDING:
+                        results.append(futures.pop(0).result())
+                bar.update(len(batch["info"]) + len(batch["dropped"]))
+            results += [future.result() for future in futures]
+        return _summarize(results, num_failed), results
+
+    def _separate(self, batch, folder, num_vis, swapped):
+        """The separated mixtures of a batch, a `Mixture` each."""
+        if not batch["info"]:
+            return
+        tensors = [batch[key].to(self.device, non_blocking=True) for key in ("mix", "sources", "frames")]
+        with torch.no_grad():
+            out = self.model(*tensors, separate=True)
+        length = out["waves"].shape[-1]
+        out |= {"mix": batch["mix"][:, :length], "sources": batch["sources"][..., :length]}
+        out = {key: value.float().cpu().numpy() for key, value in out.items()}
+        clips = self.loader.dataset.clips
+        for b, info in enumerate(batch["info"]):
+            drawn = info["index"] < num_vis
+            yield Mixture(
+                index=info["index"],
+                clips=[(clips[number].category, clips[number].name) for number in info["clips"]],
+                loss=float(out["loss"][b]),
+                mix=out["mix"][b],
+                sources=out["sources"][b],
+                estimates=out["waves"][b],
+                oracle=out["oracle"][b],
+                swapped=swapped,
+                drawing=self._draw(out, b, info, tensors[0], tensors[2], folder) if drawn else None,
+            )
+
+    def _draw(self, out, b, info, mix, frames, folder):
+        dataset, settings = self.loader.dataset, self.separator.settings
+        sampling = dataset.sampling
+        energy = self.separator.pixel_energy(mix[b : b + 1], frames[b : b + 1])[0]
+        pairs = zip(info["clips"], info["centres"], strict=True)
+        return Drawing(
+            folder=folder,
+            masks=out["masks"][b],
+            true_masks=out["true_masks"][b],
+            weight=out["weight"][b, 0],
+            energy=energy.float().cpu().numpy(),
+            stills=frames[b, :, :, frames.shape[3] // 2].permute(0, 2, 3, 1).cpu().numpy(),
+            pictures=[dataset.window_pictures(*pair) for pair in pairs],
+            freqs=row_frequencies(sampling.aud_rate, settings.stft_frame, settings.log_freq).numpy(),
+            rate=sampling.aud_rate,
+            frame_rate=sampling.frame_rate,
+            hop=settings.stft_hop,
+        )
+
+
+def _summarize(results, num_failed):
+    """The numbers of metrics.json: means over the mixtures that were scored, and counts."""
+    scores = summarize([result.scores for result in results if not result.status])
+    losses = [result.loss for result in results]
+    return {
+        "num_mixtures": len(results) + num_failed,
+        "num_failed": num_failed,
+        "num_silent": sum(bool(result.status) for result in results),
+        "loss": float(np.mean(losses)) if losses else None,
+        **{key: scores.get(key) for key in (*SCORES, *(key for key in scores if key not in SCORES))},
+    }
+
+
+def summary_line(summary):
+    """The line that earlier implementations print too, and after it what they had not."""
+
+    def value(key, digits=2):
+        return "none" if summary.get(key) is None else f"{summary[key]:.{digits}f}"
+
+    line = (
+        f"[Eval Summary] Epoch: {summary['epoch']}, Loss: {value('loss', 4)}, "
+        f"SDR_mixture: {value('sdr_mixture', 4)}, SDR: {value('sdr', 4)}, "
+        f"SIR: {value('sir', 4)}, SAR: {value('sar', 4)}"
+    )
+    line += f", SI-SDR: {value('si_sdr', 4)}, SDR_oracle: {value('sdr_oracle', 4)}"
+    if "sdr_swapped" in summary:
+        line += f", SDR_swapped: {value('sdr_swapped', 4)}"
+    counts = {name: summary[f"num_{name}"] for name in ("mixtures", "failed", "silent")}
+    return line + f" ({counts['mixtures']} mixtures, {counts['failed']} failed, {counts['silent']} silent)"
+
+
+def write_metrics(folder, summary, results):
+    """metrics.json, the summary, and metrics.csv, a row for each mixture and source."""
+    save_json(os.path.join(folder, "metrics.json"), summary)
+    keys = list(dict.fromkeys([*SCORES, *(key for result in results for key in result.scores)]))
+    with (
+        replacing(os.path.join(folder, "metrics.csv")) as path,
+        open(path, "w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(["mixture", "source", "clip", "category", "status", "loss", *keys])
+        for result in sorted(results, key=lambda result: result.index):
+            for n, (category, name) in enumerate(result.clips):
+                values = [f"{result.scores[key][n]:.4f}" if result.scores else "" for key in keys]
+                row = [result.index, n, name, category, result.status or "scored", f"{result.loss:.6f}"]
+                writer.writerow([*row, *values])
+
+
+def write_page(folder, summary, results, options, history, title):
+    """index.html in `folder`, of the rows that the results have."""
+    rows = [result.row for result in sorted(results, key=lambda result: result.index) if result.row]
+    viz.write_page(folder, rows, summary, options, history, title)

@@ -1,0 +1,36 @@
+"""Clips that could not be read: each is named once, and too many stop the run."""
+
+import logging
+
+from utils import UserError
+
+MAX_SHARE = 0.05  # of the list's clips that may fail
+NUM_NAMED = 10  # clips that the error names
+
+logger = logging.getLogger(__name__)
+
+
+class Failures:
+    """Collects what a data set met, batch by batch; `num_clips`: length of its list."""
+
+    def __init__(self, num_clips, path_list):
+        self.num_clips = num_clips
+        self.path_list = path_list
+        self.reasons = {}  # name of a clip: why it could not be read
+
+    def __len__(self):
+        return len(self.reasons)
+
+    def add(self, batch):
+        """Note the failures of a batch. Raises UserError when more than 5 % of the clips have failed."""
+        for info in batch["info"] + batch["dropped"]:
+            for name, reason in info["failures"]:
+                if name not in self.reasons:
+                    self.reasons[name] = reason
+                    logger.warning("left out: clip %s: %s", name, reason)
+        if len(self.reasons) > MAX_SHARE * self.num_clips:
+            lines = [f"  {name}: {reason}" for name, reason in list(self.reasons.items())[:NUM_NAMED]]
+            raise UserError(
+                f"{self.path_list}: {len(self.reasons)} of {self.num_clips} clips cannot be read, "
+                f"more than {MAX_SHARE:.0%}:\n" + "\n".join(lines)
+            )

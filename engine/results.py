@@ -1,0 +1,115 @@
+"""What becomes of one separated mixture, in a worker process: its scores, and its row on the page.
+
+This module must not import torch: every worker would load it.
+"""
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import threadpoolctl
+
+import viz
+from dataset.frames import read_clip
+from engine.metrics import SCORES, find_silence, score_mixture
+
+
+class Drawing(NamedTuple):
+    """What a mixture's row on the page needs besides its sounds. F, T: mask; h, w: map of image features."""
+
+    folder: str
+    masks: np.ndarray  # [N, F, T]
+    true_masks: np.ndarray  # [N, F, T]
+    weight: np.ndarray  # [F, T]
+    energy: np.ndarray  # [N, h, w]
+    stills: np.ndarray  # uint8 [N, H, W, 3]
+    pictures: list  # of N (folder of frames, numbers of the frames in the sound's window)
+    freqs: np.ndarray  # [F] Hz
+    rate: int  # samples/s
+    frame_rate: int  # frames/s
+    hop: int  # samples
+
+
+class Mixture(NamedTuple):
+    """A separated mixture: sources, estimates and oracle [N, L], mix [L]; clips: N of (category, name)."""
+
+    index: int
+    clips: list
+    loss: float
+    mix: np.ndarray
+    sources: np.ndarray
+    estimates: np.ndarray
+    oracle: np.ndarray
+    swapped: bool
+    drawing: Drawing | None
+
+
+class Result(NamedTuple):
+    """Of a mixture: status "" or why it has no scores, {score: [N]} and what the page needs, or None."""
+
+    index: int
+    clips: list
+    loss: float
+    status: str
+    scores: dict
+    row: dict | None
+
+
+def make_pool(num_workers):
+    """Processes that finish mixtures; each computes on one thread."""
+    context = multiprocessing.get_context("spawn")  # forks of a process with threads may hang
+    return ProcessPoolExecutor(
+        max(1, num_workers), context, initializer=threadpoolctl.threadpool_limits, initargs=(1,)
+    )
+
+
+def finish_mixture(mixture):
+    """Score a `Mixture` and write its row of the page, if it has a drawing; returns a `Result`."""
+    status = find_silence(mixture.sources, mixture.estimates, mixture.mix)
+    scores = {}
+    if not status:
+        scores = score_mixture(
+            mixture.sources, mixture.estimates, mixture.mix, mixture.oracle, mixture.swapped
+        )
+    row = viz.write_row(mixture.drawing.folder, _view(mixture, scores)) if mixture.drawing else None
+    return Result(mixture.index, mixture.clips, mixture.loss, status, scores, row)
+
+
+def _view(mixture, scores):
+    drawing = mixture.drawing
+    return viz.MixtureView(
+        name=f"{mixture.index:04d}",
+        mix=mixture.mix,
+        weight=drawing.weight,
+        freqs=drawing.freqs,
+        rate=drawing.rate,
+        fps=drawing.frame_rate,
+        hop_seconds=drawing.hop / drawing.rate,
+        scores={key: _finite(np.mean(scores[key])) if scores else None for key in SCORES},
+        sources=[_source_view(mixture, scores, n) for n in range(len(mixture.clips))],
+    )
+
+
+def _source_view(mixture, scores, n):
+    drawing = mixture.drawing
+    category, name = mixture.clips[n]
+    folder, numbers = drawing.pictures[n]
+    clip = read_clip(folder, numbers, drawing.stills.shape[1])
+    return viz.SourceView(
+        clip=name,
+        category=category,
+        frames=clip.transpose(1, 2, 3, 0),
+        energy=drawing.energy[n],
+        still=drawing.stills[n],
+        mask_pred=drawing.masks[n],
+        mask_true=drawing.true_masks[n],
+        wav_pred=mixture.estimates[n],
+        wav_true=mixture.sources[n],
+        wav_oracle=mixture.oracle[n],
+        scores={key: _finite(scores[key][n]) if scores else None for key in SCORES},
+    )
+
+
+def _finite(value):
+    return float(value) if np.isfinite(value) else None

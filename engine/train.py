@@ -1,0 +1,142 @@
+"""The training loop."""
+
+import logging
+import math
+import os
+import time
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+import viz
+from arguments import model_id, training_options
+from engine.build import start_epoch
+from engine.checkpoint import save_run
+from engine.evaluate import summary_line, write_metrics, write_page
+from engine.failures import Failures
+from utils import UserError, progress
+
+RATE_DROP = 0.1  # factor on the learning rates after each epoch in --lr_steps
+VAL_KEYS = ("loss", "sdr", "sir", "sar", "si_sdr", "sdr_mixture", "sdr_oracle")
+FOLDER_PAGE = "visualization"
+
+logger = logging.getLogger(__name__)
+
+
+def new_history():
+    """The curves of a run: losses of training, by fraction of an epoch, and all scores of each evaluation."""
+    return {
+        "train": {"epoch": [], "err": []},
+        "val": {"epoch": [], "err": [], **{key: [] for key in VAL_KEYS if key != "loss"}},
+    }
+
+
+class Trainer:
+    """A run: the networks, their optimiser, the loaders, and what has been reached."""
+
+    def __init__(self, args, folder, model, separator, device, optimizer, loader, evaluator):
+        self.args = args
+        self.folder = folder
+        self.model = model
+        self.separator = separator
+        self.device = device
+        self.optimizer = optimizer
+        self.loader = loader
+        self.evaluator = evaluator
+        self.scaler = torch.amp.GradScaler(device.type, enabled=args.amp == "fp16")
+        self.failures = Failures(len(loader.dataset.clips), args.list_train)
+        self.epoch = 0  # epochs that are done
+        self.best = math.inf  # lowest validation loss
+        self.history = new_history()
+
+    def run(self):
+        """Train the epochs that remain; after each write the checkpoint, and evaluate where it is due."""
+        args = self.args
+        with SummaryWriter(os.path.join(self.folder, "tensorboard"), purge_step=self.epoch) as self.board:
+            for epoch in range(self.epoch + 1, args.num_epoch + 1):
+                self._train_epoch(epoch)
+                self.epoch = epoch
+                due = epoch % args.eval_epoch == 0 or epoch == args.num_epoch
+                is_best = due and self._evaluate()
+                save_run(self, is_best)
+                viz.plot_history(self.folder, self.history)
+
+    def _train_epoch(self, epoch):
+        self.model.train()
+        start_epoch(self.loader, epoch)
+        self._set_rates(epoch)
+        total = len(self.loader)
+        size = self.loader.batch_size
+        with progress(total=total * size, desc=f"epoch {epoch}/{self.args.num_epoch}", unit="sample") as bar:
+            self._began = time.perf_counter()
+            pending = None  # loss and clips of the step before: asked for while the next step computes
+            for step, batch in enumerate(self.loader, 1):
+                self.failures.add(batch)
+                if not batch["info"]:
+                    continue
+                loss = self._step(batch)
+                self._check(pending)
+                pending = loss, batch["info"]
+                bar.update(size)
+                if step % self.args.disp_iter == 0 or step == total:
+                    bar.set_postfix(loss=f"{loss.item():.4f}")
+                    self._record(epoch - 1 + step / total, loss.item(), step * size)
+            self._check(pending)
+
+    def _step(self, batch):
+        """One step of the optimiser; the loss, a scalar on the device."""
+        tensors = [batch[key].to(self.device, non_blocking=True) for key in ("mix", "sources", "frames")]
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.model(*tensors)["loss"].mean()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return loss.detach()
+
+    def _check(self, pending):
+        """Raise UserError if the loss of a step was not finite."""
+        if pending is None or math.isfinite(pending[0].item()):
+            return
+        clips = self.loader.dataset.clips
+        names = sorted({clips[number].name for info in pending[1] for number in info["clips"]})
+        raise UserError(
+            f"the loss is {pending[0].item()} in epoch {self.epoch + 1}, for the clips {', '.join(names)}: "
+            "check their sound, or lower the learning rates; the checkpoint of the epoch before is kept"
+        )
+
+    def _record(self, epoch, loss, num_samples):
+        """Log, plot and keep the training loss at a fraction of an epoch, `num_samples` after its start."""
+        self.history["train"]["epoch"].append(epoch)
+        self.history["train"]["err"].append(loss)
+        rates = ", ".join(f"{group['lr']:.1e}" for group in self.optimizer.param_groups)
+        speed = num_samples / (time.perf_counter() - self._began)
+        logger.info("epoch %.2f, loss %.4f, %.1f samples/s, learning rates %s", epoch, loss, speed, rates)
+        self.board.add_scalar("train/loss", loss, round(epoch * len(self.loader)))
+
+    def _set_rates(self, epoch):
+        drops = sum(step < epoch for step in self.args.lr_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["first_lr"] * RATE_DROP**drops
+
+    def _evaluate(self):
+        """Evaluate, write scores and page; True if the loss is the lowest so far."""
+        page = os.path.join(self.folder, FOLDER_PAGE)
+        summary, results = self.evaluator.run(page, self.args.num_vis)
+        summary = {"epoch": self.epoch, **summary, "num_clips_unreadable": len(self.failures)}
+        logger.info("%s", summary_line(summary))
+        curves = self.history["val"]
+        for key, value in {"epoch": self.epoch, "err": summary["loss"], **summary}.items():
+            if key in curves:
+                curves[key].append(value)
+        self._board_scores(summary)
+        write_metrics(self.folder, summary, results)
+        options = training_options(self.args)
+        write_page(page, summary, results, options, self.history, model_id(self.args))
+        is_best = summary["loss"] is not None and summary["loss"] < self.best
+        self.best = summary["loss"] if is_best else self.best
+        return is_best
+
+    def _board_scores(self, summary):
+        for key in VAL_KEYS:
+            if summary[key] is not None:
+                self.board.add_scalar(f"val/{key}", summary[key], self.epoch * len(self.loader))

@@ -1,0 +1,71 @@
+"""Train and evaluate The Sound of Pixels; `python main.py --help` lists all flags."""
+
+import logging
+import os
+
+import torch
+
+from arguments import model_id, parse_args, run_folder
+from engine.build import (
+    build_optimizer,
+    build_separator,
+    build_train_loader,
+    build_val_loader,
+    parallelize,
+)
+from engine.checkpoint import open_run, restore, weight_files
+from engine.evaluate import Evaluator, summary_line, write_metrics, write_page
+from engine.results import make_pool
+from engine.train import FOLDER_PAGE, Trainer
+from utils import command, set_up_logging
+
+logger = logging.getLogger(__name__)
+
+
+def train(args):
+    """Train a new run, or go on with the one that lies in its folder."""
+    train_loader, val_loader = build_train_loader(args), build_val_loader(args)
+    folder = run_folder(args)
+    state = open_run(folder, args)
+    weights = {name: getattr(args, f"weights_{name}") for name in ("sound", "frame", "synthesizer")}
+    separator = build_separator(args, weights, "none" if state else args.pretrained)
+    model, device = parallelize(separator, args.num_gpus)
+    optimizer = build_optimizer(args, separator)
+    logger.info("run %s on %s, %d clips to train on", folder, device, len(train_loader.dataset.clips))
+    with make_pool(args.workers) as pool:
+        evaluator = Evaluator(model, separator, device, val_loader, pool, args.list_val)
+        trainer = Trainer(args, folder, model, separator, device, optimizer, train_loader, evaluator)
+        if state:
+            restore(state, trainer)
+            logger.info("going on after epoch %d of %d", trainer.epoch, args.num_epoch)
+        trainer.run()
+    print(f"done: {folder}; look at {os.path.join(folder, FOLDER_PAGE, 'index.html')}")
+
+
+def evaluate(args):
+    """Score the networks ckpt/ID/{sound,frame,synthesizer}_best.pth and write their page."""
+    folder = run_folder(args)
+    loader = build_val_loader(args)
+    separator = build_separator(args, weight_files(folder))
+    model, device = parallelize(separator, args.num_gpus)
+    page = os.path.join(folder, FOLDER_PAGE)
+    with make_pool(args.workers) as pool:
+        evaluator = Evaluator(model, separator, device, loader, pool, args.list_val)
+        summary, results = evaluator.run(page, args.num_vis, swapped=True)
+    summary = {"epoch": 0, **summary}
+    write_metrics(folder, summary, results)
+    write_page(page, summary, results, vars(args), {}, model_id(args))
+    print(summary_line(summary))
+    print(f"scores: {os.path.join(folder, 'metrics.json')}, page: {os.path.join(page, 'index.html')}")
+
+
+@command
+def main(argv=None):
+    """The command."""
+    set_up_logging()
+    args = parse_args(argv, torch.cuda.device_count())
+    evaluate(args) if args.mode == "eval" else train(args)
+
+
+if __name__ == "__main__":
+    main()

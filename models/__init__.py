@@ -1,0 +1,109 @@
+"""The published networks under their published names, and the one forward that joins them.
+
+Legend of shapes: B batch, N sources of a mixture, C channels (`fc_dim`), F frequencies, T times
+(of a spectrogram) or frames (of a clip), H W a picture, h w the map of image features, L samples.
+"""
+
+import torch
+from torch import nn
+
+from models.audio_net import Unet
+from models.criterion import Criterion
+from models.synthesizer_net import Bias, InnerProd
+from models.vision_net import ResnetDilated, ResnetFC, load_resnet
+from utils import UserError
+
+ARCHS_SOUND = {"unet5": 5, "unet6": 6, "unet7": 7}  # levels of the U-Net
+ARCHS_FRAME = {"resnet18fc": ResnetFC, "resnet18dilated": ResnetDilated}
+ARCHS_SYNTHESIZER = {"linear": InnerProd, "bias": Bias}
+CRITERIA = ("bce", "l1", "l2")
+ACTIVATIONS = {
+    "sigmoid": torch.sigmoid,
+    "softmax": lambda x: torch.softmax(x, dim=1),
+    "relu": torch.relu,
+    "tanh": torch.tanh,
+    "no": lambda x: x,
+}
+
+
+def activate(x, activation):
+    """Apply an activation by name: sigmoid | softmax (over dimension 1) | relu | tanh | no."""
+    return ACTIVATIONS[_known(activation, ACTIVATIONS, "activation")](x)
+
+
+def build_sound(arch="unet7", fc_dim=32, weights="", ngf=64):
+    """The sound network: log-magnitude [B, 1, F, T] -> features [B, fc_dim, F, T].
+
+    `ngf` is the width of the U-Net's first level (64 as published).
+    """
+    levels = ARCHS_SOUND[_known(arch, ARCHS_SOUND, "sound network")]
+    net = Unet(fc_dim=fc_dim, num_downs=levels, ngf=ngf)
+    net.apply(_init_weights)
+    return _load(net, weights)
+
+
+def build_frame(
+    arch="resnet18dilated", fc_dim=32, pool_type="maxpool", weights="", pretrained=True, img_norm="none"
+):
+    """The frame network: pictures [B, 3, T, H, W] -> features [B, fc_dim] by `forward_multiframe`.
+
+    `pretrained`: True or "imagenet" (torchvision's weights), False or "none", or the path of a ResNet-18's
+    state dict. It is not consulted when `weights` holds the whole network.
+    `img_norm`: none, as published, or batch, a batch normalisation of the pooled features.
+    """
+    net_class = ARCHS_FRAME[_known(arch, ARCHS_FRAME, "frame network")]
+    source = "none" if weights or pretrained is False else "imagenet" if pretrained is True else pretrained
+    net = net_class(load_resnet(source), fc_dim=fc_dim, pool_type=pool_type, img_norm=img_norm)
+    return _load(net, weights)
+
+
+def build_synthesizer(arch="linear", fc_dim=32, weights=""):
+    """The synthesizer: image features [B, C] and sound features [B, C, F, T] -> mask logits [B, 1, F, T]."""
+    net = ARCHS_SYNTHESIZER[_known(arch, ARCHS_SYNTHESIZER, "synthesizer")](fc_dim)
+    return _load(net, weights)
+
+
+def build_criterion(arch="bce"):
+    """The loss over masks: bce | l1 | l2, see `models.criterion.Criterion`."""
+    return Criterion(_known(arch, CRITERIA, "loss"))
+
+
+def load_weights(net, path):
+    """Load a plain state dict from the file `path` into `net`.
+
+    Raises UserError, naming the file, if it is missing, not a checkpoint, or of another network.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"no weights at {path}") from None
+    except Exception as error:  # torch.load raises many kinds for files that are no checkpoints
+        raise UserError(f"{path}: not a file of weights ({type(error).__name__})") from None
+    try:
+        net.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        complaint = " ".join(str(error).split())[:400]
+        raise UserError(
+            f"{path}: the weights are of another network than the options ask for: {complaint}"
+        ) from None
+
+
+def _load(net, path):
+    if path:
+        load_weights(net, path)
+    return net
+
+
+def _known(name, choices, what):
+    if name not in choices:
+        raise UserError(f"unknown {what} {name!r}: choose from {', '.join(choices)}")
+    return name
+
+
+def _init_weights(module):
+    """The published first weights of the sound network."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.normal_(module.weight, 0.0, 0.001)
+    elif isinstance(module, nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 1.0, 0.02)
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,68 @@
+"""The network that listens: a U-Net over the log-magnitude spectrogram of the mixture."""
+
+import torch
+from torch import nn
+
+MAX_WIDTH = 8  # times ngf: widths are ngf * (1, 2, 4, 8, 8, …)
+
+
+class Unet(nn.Module):
+    """Log-magnitude [B, 1, F, T] -> features [B, fc_dim, F, T]; F and T divisible by 2 ** num_downs.
+
+    The names of submodules are those of the released weights.
+    """
+
+    def __init__(self, fc_dim=32, num_downs=7, ngf=64):
+        super().__init__()
+        self.num_downs = num_downs
+        self.bn0 = nn.BatchNorm2d(1)
+        widths = [ngf * min(2**level, MAX_WIDTH) for level in range(num_downs)]
+        block = None
+        for level in reversed(range(1, num_downs)):
+            block = _SkipBlock(_inner_layers(widths[level - 1], widths[level], block))
+        self.unet_block = _OuterBlock(fc_dim, widths[0], block)
+
+    def forward(self, x):
+        """Features of `x`, the log-magnitude."""
+        return self.unet_block(self.bn0(x))
+
+
+class _SkipBlock(nn.Module):
+    """Concatenates its input before what its layers make of it."""
+
+    def __init__(self, layers):
+        super().__init__()
+        self.model = nn.Sequential(*layers)
+
+    def forward(self, x):
+        return torch.cat([x, self.model(x)], dim=1)
+
+
+class _OuterBlock(nn.Module):
+    """The outermost level: no norm, no ReLU before the first convolution, no skip."""
+
+    def __init__(self, fc_dim, width, inside):
+        super().__init__()
+        up = nn.Conv2d(2 * width, fc_dim, 3, padding=1)
+        self.model = nn.Sequential(_down_conv(1, width), inside, nn.ReLU(), _upsample(), up)
+
+    def forward(self, x):
+        return self.model(x)
+
+
+def _inner_layers(width_outer, width, inside):
+    """Layers of a level within; `inside` is the next level, None at the innermost."""
+    down = [nn.LeakyReLU(0.2), _down_conv(width_outer, width)]
+    if inside is not None:
+        down += [nn.BatchNorm2d(width), inside]
+    width_up = width if inside is None else 2 * width
+    up_conv = nn.Conv2d(width_up, width_outer, 3, padding=1, bias=False)
+    return [*down, nn.ReLU(), _upsample(), up_conv, nn.BatchNorm2d(width_outer)]
+
+
+def _down_conv(width_in, width_out):
+    return nn.Conv2d(width_in, width_out, 4, stride=2, padding=1, bias=False)
+
+
+def _upsample():
+    return nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)

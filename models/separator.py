@@ -1,0 +1,130 @@
+"""The only forward: waveforms and pictures -> masks -> waveforms."""
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from models import activate
+from models.spectral import Spectral
+
+EPSILON = 1e-10  # added to the mixture's magnitude
+MAX_RATIO = 5.0  # of source to mixture in a ratio mask
+WEIGHTS = 1e-3, 10.0  # range of the loss weighting
+MEAN_RGB = 0.485, 0.456, 0.406  # of ImageNet, which the published ResNet was trained under
+STD_RGB = 0.229, 0.224, 0.225
+AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Settings(NamedTuple):
+    """What is done around the networks; the values are the published recipe's."""
+
+    binary_mask: bool = True
+    mask_thres: float = 0.5
+    weighted_loss: bool = True
+    log_freq: bool = True
+    img_activation: str = "sigmoid"
+    sound_activation: str = "no"
+    output_activation: str = "sigmoid"
+    stft_frame: int = 1022
+    stft_hop: int = 256
+    amp: str = "off"  # off | bf16 | fp16
+
+
+class Separator(nn.Module):
+    """The three networks and what joins them, so that DataParallel has one module to copy."""
+
+    def __init__(self, net_sound, net_frame, net_synthesizer, criterion, settings):
+        super().__init__()
+        self.net_sound = net_sound
+        self.net_frame = net_frame
+        self.net_synthesizer = net_synthesizer
+        self.criterion = criterion
+        self.settings = settings
+        self.spectral = Spectral(settings.stft_frame, settings.stft_hop, settings.log_freq)
+        self.register_buffer("mean", torch.tensor(MEAN_RGB)[:, None, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(STD_RGB)[:, None, None, None], persistent=False)
+        if settings.amp != "off":
+            self.to(memory_format=torch.channels_last)
+
+    def forward(self, mix, sources, frames, separate=False):
+        """{"loss": [B]}, and with `separate` what evaluation and pages need.
+
+        mix [B, L]; sources [B, N, L], which sum to it; frames uint8 [B, N, 3, T, H, W]. With `separate`:
+        masks, true_masks [B, N, F, T], weight [B, 1, F, T], and waves, oracle [B, N, (T - 1) * hop], the
+        mixture under each mask.
+        """
+        spec_mix = self.spectral.stft(mix)
+        warped_mix = self.spectral.warp(spec_mix.abs() + EPSILON)
+        warped_sources = self.spectral.warp(self.spectral.stft(sources).abs())
+        true_masks = self._true_masks(warped_sources, warped_mix[:, None])
+        weight = self._loss_weight(warped_mix[:, None])
+        masks = self.predict_masks(warped_mix, frames)
+        out = {"loss": self.criterion.per_sample(masks, true_masks, weight)}
+        if separate:
+            out |= {"masks": masks, "true_masks": true_masks, "weight": weight}
+            out["waves"] = self.apply_masks(masks, spec_mix)
+            out["oracle"] = self.apply_masks(true_masks, spec_mix)
+        return out
+
+    def predict_masks(self, warped_mix, frames):
+        """Masks [B, N, F, T] of the mixture [B, F, T] (warped) for clips uint8 [B, N, 3, T, H, W]."""
+        with self._autocast(warped_mix.device):
+            feat_frame = self.net_frame.forward_multiframe(self._normalise(frames), pool=True)
+            feat_frame = activate(feat_frame, self.settings.img_activation)
+            feat_frame = feat_frame.unflatten(0, frames.shape[:2])
+            logits = self.net_synthesizer.forward_sources(feat_frame, self._listen(warped_mix))
+        return activate(logits.float(), self.settings.output_activation)
+
+    def apply_masks(self, masks, spec_mix):
+        """The mixture [B, F, T] (complex) under masks [B, N, F, T] -> waveforms [B, N, L] in -1..1."""
+        masks = self.spectral.unwarp(masks)
+        if self.settings.binary_mask:
+            masks = (masks > self.settings.mask_thres).to(masks.dtype)
+        return self.spectral.istft(masks * spec_mix[:, None]).clamp(-1.0, 1.0)
+
+    @torch.no_grad()
+    def pixel_energy(self, mix, frames):
+        """Which pixels sound: the energy of the mixture under each pixel's mask, [B, N, h, w].
+
+        mix [B, L]; frames uint8 [B, N, 3, T, H, W], of which the middle picture is looked at.
+        """
+        warped_mix = self.spectral.warp(self.spectral.stft(mix).abs() + EPSILON)
+        middle = frames.shape[3] // 2
+        with self._autocast(mix.device):
+            pictures = self._normalise(frames[:, :, :, middle : middle + 1])
+            maps = self.net_frame.forward_multiframe(pictures, pool=False)[:, :, 0]
+            maps = activate(maps, self.settings.img_activation).unflatten(0, frames.shape[:2])
+            feat_sound = self._listen(warped_mix)
+            rows = [self._energy_of(row, feat_sound, warped_mix) for row in maps.unbind(dim=3)]
+        return torch.stack(rows, dim=2)
+
+    def _energy_of(self, feats, feat_sound, warped_mix):
+        """[B, N, w] for the pixels [B, N, C, w]: a row at a time, since a mask for each is large."""
+        pixels = feats.transpose(2, 3)
+        logits = self.net_synthesizer.forward_sources(pixels.flatten(1, 2), feat_sound).float()
+        # One pixel has no others to share with: its softmax against silence is the sigmoid.
+        activation = self.settings.output_activation
+        masks = activate(logits, "sigmoid" if activation == "softmax" else activation)
+        energy = (masks * warped_mix[:, None]).square().sum(dim=(2, 3))
+        return energy.unflatten(1, pixels.shape[1:3])
+
+    def _listen(self, warped_mix):
+        features = self.net_sound(warped_mix[:, None].log())
+        return activate(features, self.settings.sound_activation)
+
+    def _normalise(self, frames):
+        """uint8 [B, N, 3, T, H, W] -> float [B * N, 3, T, H, W] as the ResNet expects it."""
+        return (frames.flatten(0, 1) / 255 - self.mean) / self.std
+
+    def _true_masks(self, sources, mix):
+        if self.settings.binary_mask:
+            return (sources > 0.5 * mix).to(mix.dtype)
+        return (sources / mix).clamp(0.0, MAX_RATIO)
+
+    def _loss_weight(self, mix):
+        return torch.log1p(mix).clamp(*WEIGHTS) if self.settings.weighted_loss else torch.ones_like(mix)
+
+    def _autocast(self, device):
+        amp = self.settings.amp
+        return torch.autocast(device.type, dtype=AMP_DTYPES.get(amp), enabled=amp != "off")
