@@ -2,13 +2,14 @@
 
 import math
 
+import librosa
 import numpy as np
 import soundfile
-import soxr
 
 from utils import UserError
 
 MARGIN = 256  # samples at the target rate, read on each side so that the resampler has settled
+MARGIN_MP3 = 8192  # likewise for mp3, whose decoder needs some packets after a jump before it is right
 
 
 def read_window(path, centre_seconds, num_samples, rate):
@@ -40,15 +41,15 @@ def _read(file, start, num_samples, rate):
     common = math.gcd(file.samplerate, rate)
     step_in, step_out = file.samplerate // common, rate // common
     # Both rates share a sample every `step` samples: start on one of them, so that nothing is shifted.
-    margin = MARGIN if step_in != step_out else 0
+    margin = MARGIN_MP3 if file.format == "MP3" else MARGIN if step_in != step_out else 0
     block = max(start - margin, 0) // step_out
     first, end = block * step_out, start + num_samples + margin
     if end <= first:
         return np.zeros(num_samples, np.float32)
     file.seek(min(block * step_in, file.frames))
     wave = file.read(-(-(end - first) * step_in // step_out), dtype="float32", always_2d=True).mean(axis=1)
-    if margin:
-        wave = soxr.resample(wave, file.samplerate, rate)
+    if step_in != step_out:
+        wave = librosa.resample(wave, orig_sr=file.samplerate, target_sr=rate, res_type="soxr_hq")
     return _cut(wave, start - first, num_samples)
 
 

@@ -1,0 +1,119 @@
+"""The forward pass: what is true of masks, waveforms and losses whatever the networks have learned."""
+
+import pytest
+import torch
+
+from models import build_criterion, build_frame, build_sound, build_synthesizer
+from models.separator import Separator, Settings
+
+LENGTH = 64 * 256 - 1  # samples that give 64 columns
+
+
+def make_separator(**settings):
+    torch.manual_seed(0)
+    loss = "bce" if settings.get("binary_mask", True) else "l1"
+    return Separator(
+        build_sound("unet5", fc_dim=4, ngf=4),
+        build_frame("resnet18dilated", fc_dim=4, pretrained=False),
+        build_synthesizer("linear", fc_dim=4),
+        build_criterion(loss),
+        Settings(**settings),
+    )
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """Two mixtures of two tones that do not overlap, and noise for pictures."""
+    torch.manual_seed(0)
+    times = torch.arange(LENGTH) / 11025
+    tones = [0.4 * torch.sin(2 * torch.pi * hertz * times) for hertz in (300, 900, 2000, 500)]
+    sources = torch.stack(tones).unflatten(0, (2, 2))
+    return sources.sum(1), sources, torch.randint(0, 256, (2, 2, 3, 3, 64, 64), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("binary", [True, False])
+@pytest.mark.parametrize("log_freq", [True, False])
+def test_the_true_mask_gives_back_the_source(batch, binary, log_freq):
+    mix, sources, frames = batch
+    separator = make_separator(binary_mask=binary, log_freq=log_freq).eval()
+    with torch.no_grad():
+        out = separator(mix, sources, frames, separate=True)
+    true = sources[..., : out["oracle"].shape[-1]]
+    noise = (out["oracle"] - true).square().sum(-1)
+    assert (true.square().sum(-1) > 100 * noise).all()  # 20 dB
+    assert out["waves"].shape == out["oracle"].shape == (2, 2, 63 * 256)
+
+
+def test_masks_of_ones_give_back_the_mixture(batch):
+    separator = make_separator()
+    spec = separator.spectral.stft(batch[0])
+    waves = separator.apply_masks(torch.ones(2, 2, 256, 64), spec)
+    for n in range(2):
+        torch.testing.assert_close(waves[:, n], batch[0][:, : 63 * 256], atol=1e-5, rtol=0)
+
+
+def test_loss_is_that_of_its_definition(batch):
+    mix, sources, frames = batch
+    separator = make_separator(weighted_loss=True).eval()
+    with torch.no_grad():
+        out = separator(mix, sources, frames, separate=True)
+        warp = lambda x: separator.spectral.warp(separator.spectral.stft(x).abs())  # noqa: E731
+        mag = warp(mix)[:, None] + 1e-10
+        truth = (warp(sources) > 0.5 * mag).float()
+        weight = torch.log1p(mag).clamp(1e-3, 10)
+        bce = torch.nn.functional.binary_cross_entropy(out["masks"], truth, reduction="none")
+    torch.testing.assert_close(out["loss"], (weight * bce).mean(dim=(1, 2, 3)))
+    torch.testing.assert_close(out["true_masks"], truth)
+    torch.testing.assert_close(out["weight"], weight)
+
+
+def test_masks_follow_the_pictures(batch):
+    """Swapping the pictures of the sources swaps the masks, and nothing else."""
+    mix, _, frames = batch
+    separator = make_separator().eval()
+    with torch.no_grad():
+        warped = separator.spectral.warp(separator.spectral.stft(mix).abs())
+        masks = separator.predict_masks(warped, frames)
+        swapped = separator.predict_masks(warped, frames.flip(1))
+    torch.testing.assert_close(swapped, masks.flip(1))
+    assert (masks[:, 0] - masks[:, 1]).abs().max() > 0
+
+
+def test_softmax_shares_the_mixture_between_sources(batch):
+    separator = make_separator(output_activation="softmax").eval()
+    with torch.no_grad():
+        masks = separator(*batch, separate=True)["masks"]
+    torch.testing.assert_close(masks.sum(1), torch.ones(2, 256, 64))
+
+
+def test_inputs_stay_as_they_were(batch):
+    before = [tensor.clone() for tensor in batch]
+    make_separator()(*batch)["loss"].sum().backward()
+    assert all(torch.equal(a, b) for a, b in zip(before, batch, strict=True))
+
+
+def test_pixel_energy_is_that_of_each_pixels_mask(batch):
+    mix, _, frames = batch
+    separator = make_separator().eval()
+    energy = separator.pixel_energy(mix, frames)
+    assert energy.shape == (2, 2, 4, 4)
+    with torch.no_grad():
+        warped = separator.spectral.warp(separator.spectral.stft(mix).abs()) + 1e-10
+        pictures = (frames[:, 1, :, 1:2] / 255 - separator.mean) / separator.std
+        maps = torch.sigmoid(separator.net_frame.forward_multiframe(pictures, pool=False)[:, :, 0])
+        sound = separator.net_sound(warped.log()[:, None])
+        masks = torch.sigmoid(separator.net_synthesizer.forward_pixelwise(maps, sound))
+        expected = (masks * warped[:, None, None]).square().sum((3, 4))
+    torch.testing.assert_close(energy[:, 1], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_bf16_is_close_to_float32(batch):
+    loss, loss_bf16 = (make_separator(amp=amp).eval()(*batch)["loss"] for amp in ("off", "bf16"))
+    assert loss_bf16.dtype == torch.float32
+    torch.testing.assert_close(loss_bf16, loss, rtol=0.02, atol=0)
+
+
+def test_whole_module_runs_under_data_parallel(batch):
+    """Without GPUs DataParallel calls the module itself: keys and a leading batch dimension must suit it."""
+    out = torch.nn.DataParallel(make_separator())(*batch, separate=True)
+    assert {len(value) for value in out.values()} == {2}
