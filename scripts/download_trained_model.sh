@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Fetch released weights into ckpt/<id>/: ./scripts/download_trained_model.sh [ID] [--url BASE] [--ckpt FOLDER]
+set -euo pipefail
+
+source "$(dirname -- "${BASH_SOURCE[0]}")/setup.sh"
+
+python -m dataset.download_weights "$@"

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Check style and run the tests; arguments go to pytest: ./scripts/test.sh tests/test_index.py -k split
+set -euo pipefail
+
+REQUIREMENTS=requirements-dev.txt
+source "$(dirname -- "${BASH_SOURCE[0]}")/setup.sh"
+
+python -m ruff check .
+python -m ruff format --check .
+python -m pytest "$@"

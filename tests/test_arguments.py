@@ -1,0 +1,101 @@
+"""Flags: defaults that work together, refusals that say why, and the model id."""
+
+import json
+
+import pytest
+
+from arguments import batch_size, make_parser, model_id, parse_args, training_options
+from utils import UserError
+
+RECIPE = (
+    "--id MUSIC --num_frames 3 --stride_frames 24 --binary_mask 1 --loss bce --weighted_loss 1 "
+    "--lr_steps 40 80 --num_epoch 100"
+).split()
+RELEASED = (
+    "MUSIC-2mix-LogFreq-resnet18dilated-unet7-linear-frames3stride24-maxpool-binary-weightedLoss"
+    "-channels32-epoch100-step40_80"
+)
+REFERENCE_FLAGS = (
+    "id num_mix arch_sound arch_frame arch_synthesizer weights_sound weights_frame weights_synthesizer "
+    "num_channels num_frames stride_frames img_pool img_activation sound_activation output_activation "
+    "binary_mask mask_thres loss weighted_loss log_freq num_gpus batch_size_per_gpu workers num_val num_vis "
+    "audLen audRate stft_frame stft_hop imgSize frameRate seed ckpt disp_iter eval_epoch mode list_train "
+    "list_val dup_trainset num_epoch lr_frame lr_sound lr_synthesizer lr_steps beta1 weight_decay"
+).split()
+
+
+def test_the_recipe_has_the_released_name():
+    assert model_id(parse_args(RECIPE)) == RELEASED
+
+
+def test_evaluation_takes_the_id_as_it_is():
+    assert model_id(parse_args(["--mode", "eval", "--id", RELEASED])) == RELEASED
+
+
+def test_every_flag_is_there_and_has_help():
+    actions = {action.dest: action for action in make_parser()._actions}
+    assert set(REFERENCE_FLAGS) <= set(actions)
+    assert all(action.help for action in actions.values())
+    assert "--img_norm" in make_parser().format_help()
+
+
+def test_a_run_without_flags_is_valid():
+    args = parse_args([])
+    assert (args.binary_mask, args.loss) == (1, "bce")
+    assert args.num_gpus == 0
+    assert batch_size(parse_args([], gpus_present=8)) == 4 * 32
+
+
+def test_new_options_tell_runs_apart():
+    name = model_id(parse_args(["--ngf", "16", "--img_norm", "batch", "--optimizer", "adamw"]))
+    assert name.endswith("-ngf16-imgNorm-adamw")
+
+
+def test_options_of_a_run_leave_out_what_changes_nothing(tmp_path):
+    one = training_options(parse_args(["--workers", "0", "--batch_size_per_gpu", "8"]))
+    other = training_options(parse_args(["--num_gpus", "2", "--batch_size_per_gpu", "4"], gpus_present=2))
+    assert one == other
+    assert json.loads(json.dumps(one)) == one
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--binary_mask 1 --loss l1", "binary masks are learned by --loss bce"),
+        ("--binary_mask 0 --loss bce", "ratio masks"),
+        ("--output_activation relu", "needs --output_activation sigmoid or softmax"),
+        ("--amp fp16", "needs a GPU"),
+        ("--num_gpus 2", "2 asked for, 0 found"),
+        ("--audLen 60000", "--audLen 65535"),
+        ("--audLen 500 --arch_sound unet5", "--audLen"),
+        ("--log_freq 0 --stft_frame 1000 --stft_hop 256", "501 frequencies"),
+        ("--stft_hop 1000", "--stft_hop"),
+        ("--num_mix 1", "--num_mix: expected 2 or more, found 1"),
+        ("--num_val 0", "--num_val"),
+        ("--beta1 1.5", "--beta1"),
+        ("--lr_sound nan", "--lr_sound"),
+        ("--id a/b", "plain name"),
+        ("--mode eval", "needs --id"),
+        ("--arch_sound unet9", "invalid choice"),
+        ("--no_such_flag", "unrecognized arguments"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_a_reason(capsys, flags, message):
+    with pytest.raises(SystemExit) as stop:
+        parse_args(flags.split())
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_evaluation_reads_the_options_of_the_run(tmp_path):
+    folder = tmp_path / "x"
+    folder.mkdir()
+    options = training_options(parse_args(["--ngf", "16", "--arch_sound", "unet5", "--num_epoch", "3"]))
+    (folder / "options.json").write_text(json.dumps(options))
+    flags = ["--mode", "eval", "--id", "x", "--ckpt", str(tmp_path)]
+    args = parse_args(flags)
+    assert (args.ngf, args.arch_sound, args.num_epoch) == (16, "unet5", 100)
+    assert parse_args([*flags, "--ngf", "8"]).ngf == 8
+    (folder / "options.json").write_text("{")
+    with pytest.raises(UserError, match=r"options\.json"):
+        parse_args(flags)

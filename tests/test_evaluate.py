@@ -1,0 +1,173 @@
+"""Evaluation: counts, means, files, and the scores of the original pairing."""
+
+import csv
+import json
+import os
+import random
+import subprocess
+import sys
+
+import mir_eval
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from arguments import parse_args
+from dataset.audio import read_window
+from dataset.index import Clip, write_index
+from engine.build import build_separator, build_val_loader
+from engine.evaluate import Evaluator, summary_line, write_metrics
+from engine.failures import Failures
+from engine.metrics import SCORES
+from engine.results import Result, finish_mixture
+from tests.golden.golden_weights import fill
+from utils import UserError
+
+SMALL = (
+    "--pretrained none --arch_sound unet5 --arch_frame resnet18fc --ngf 4 --num_channels 4 --imgSize 32 "
+    "--audLen 16383 --workers 0 --batch_size_per_gpu 4"
+).split()
+
+
+class SamePool:
+    """Stands in for the process pool: computes at once, in this process."""
+
+    @staticmethod
+    def submit(function, *args):
+        result = function(*args)
+        return type("Future", (), {"result": staticmethod(lambda: result)})
+
+
+def small_args(*flags):
+    return parse_args([*SMALL, *flags])
+
+
+def make_separator(args):
+    """Networks whose masks straddle one half, so that no estimate is silent."""
+    separator = build_separator(args)
+    for net in (separator.net_sound, separator.net_frame, separator.net_synthesizer):
+        fill(net)
+    return separator
+
+
+def make_evaluator(args, separator=None):
+    separator = separator or make_separator(args)
+    loader = build_val_loader(args)
+    return Evaluator(separator, separator, torch.device("cpu"), loader, SamePool, args.list_val)
+
+
+def naive_sdr(sources, estimates):
+    with pytest.warns(FutureWarning):
+        return mir_eval.separation.bss_eval_sources(sources, estimates, False)[0].mean()
+
+
+def test_scores_of_the_original_pairs_are_those_of_the_definition(tree, tmp_path):
+    """Everything again, naively: draw, cut, add, transform with numpy, mask, and score one by one."""
+    root, clips = tree
+    args = small_args("--list_val", f"{root}/val.csv", "--val_pairs", "original", "--num_val", "5")
+    separator = make_separator(args)
+    summary, results = make_evaluator(args, separator).run(str(tmp_path))
+    dataset = make_evaluator(args).loader.dataset
+    sdrs, mixtures = [], []
+    for index in range(5):
+        random.seed(index)
+        pair = [clips[index], clips[random.randint(0, 4)]]
+        waves = np.stack([read_window(c.path_audio, 79.5 / 8, 16383, 11025) / 2 for c in pair])
+        with torch.no_grad():
+            mix, sources = torch.from_numpy(waves.sum(0))[None], torch.from_numpy(waves)[None]
+            out = separator.eval()(mix, sources, dataset[index]["frames"][None], separate=True)
+        truth = waves[:, : out["waves"].shape[-1]]
+        sdrs.append(naive_sdr(truth, out["waves"][0].numpy()))
+        mixtures.append(naive_sdr(truth, np.stack([truth.sum(0)] * 2)))
+    assert summary["sdr"] == pytest.approx(np.mean(sdrs), abs=0.01)
+    assert summary["sdr_mixture"] == pytest.approx(np.mean(mixtures), abs=0.01)
+    assert summary["num_mixtures"] == len(results) == 5
+
+
+def test_means_do_not_depend_on_the_batches(tree, tmp_path):
+    root = tree[0]
+    separator = None
+    summaries = []
+    for size in ("1", "4", "6"):
+        args = small_args("--list_val", f"{root}/val.csv", "--batch_size_per_gpu", size)
+        separator = separator or make_separator(args)
+        summaries.append(make_evaluator(args, separator).run(str(tmp_path))[0])
+    for summary in summaries[1:]:
+        assert summary == pytest.approx(summaries[0], abs=1e-3)
+
+
+def test_failed_and_silent_mixtures_are_counted_and_not_scored(tree, tmp_path):
+    clips = tree[1]
+    soundfile.write(tmp_path / "silent.wav", np.zeros(20 * 11025), 11025)
+    many = [clips[n % 9] for n in range(60)]
+    many[0] = Clip(str(tmp_path / "silent.wav"), clips[0].path_frames, 160)
+    many[1] = Clip(str(tmp_path / "gone.wav"), clips[1].path_frames, 160)
+    write_index(tmp_path / "val.csv", many)
+    args = small_args("--list_val", str(tmp_path / "val.csv"), "--val_pairs", "video", "--num_val", "60")
+    summary, results = make_evaluator(args).run(str(tmp_path), swapped=True)
+    silent = [result for result in results if result.status == "silent source"]
+    scored = [result for result in results if not result.status]
+    assert summary["num_mixtures"] == 60
+    assert summary["num_failed"] == 60 - len(results) >= 1
+    assert summary["num_silent"] == len(results) - len(scored)
+    assert len(silent) >= 1
+    assert summary["sdr"] == pytest.approx(np.mean([result.scores["sdr"].mean() for result in scored]))
+    line = summary_line({"epoch": 0, **summary})
+    assert line.startswith(f"[Eval Summary] Epoch: 0, Loss: {summary['loss']:.4f}, SDR_mixture: ")
+    assert f"{summary['num_failed']} failed, {summary['num_silent']} silent" in line
+
+
+def test_metrics_files(tmp_path):
+    scores = {key: np.array([1.0, 2.0]) for key in SCORES}
+    clips = [("a", "a/1"), ("b", "b/2")]
+    results = [
+        Result(1, clips, 0.5, "silent source", {}, None),
+        Result(0, clips, 0.25, "", scores, None),
+    ]
+    write_metrics(str(tmp_path), {"epoch": 3, "sdr": 1.5}, results)
+    assert json.loads((tmp_path / "metrics.json").read_text())["sdr"] == 1.5
+    with open(tmp_path / "metrics.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["mixture"], row["clip"], row["sdr"]) for row in rows] == [
+        ("0", "a/1", "1.0000"),
+        ("0", "b/2", "2.0000"),
+        ("1", "a/1", ""),
+        ("1", "b/2", ""),
+    ]
+    assert rows[2]["status"] == "silent source"
+
+
+def test_too_many_failures_stop_the_run(caplog):
+    def batch(*names):
+        infos = [{"failures": [(name, f"{name}.wav: gone")]} for name in names]
+        return {"info": infos[:1], "dropped": infos[1:]}
+
+    failures = Failures(100, "val.csv")
+    for _ in range(3):
+        failures.add(batch("a", "b", "c", "d", "e"))
+    assert len(failures) == 5
+    assert sum("clip a" in record.message for record in caplog.records) == 1
+    with pytest.raises(UserError, match=r"(?s)val.csv: 6 of 100 clips.*a: a.wav: gone.*f: f.wav: gone"):
+        failures.add(batch("f"))
+    many = Failures(100, "val.csv")
+    with pytest.raises(UserError) as stop:
+        many.add(batch(*(f"clip{n:02d}" for n in range(20))))
+    assert "clip09" in str(stop.value)
+    assert "clip10" not in str(stop.value)
+
+
+def test_a_row_of_the_page_comes_with_its_scores(tree, tmp_path):
+    args = small_args("--list_val", f"{tree[0]}/val.csv", "--num_val", "2")
+    evaluator = make_evaluator(args)
+    results = evaluator.run(str(tmp_path), num_vis=1)[1]
+    assert results[0].row is not None
+    assert results[1].row is None
+    assert os.listdir(tmp_path) == ["0000"]
+
+
+def test_worker_module_does_not_load_torch():
+    """Each worker process would; and none needs it."""
+    code = "import engine.results, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    assert finish_mixture.__module__ == "engine.results"

@@ -1,0 +1,115 @@
+"""Rules that a reader relies on: imports point one way, and what is long or unexplained is refused."""
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[1]
+MAX_FUNCTION = 45  # lines
+MAX_FILE = 400  # lines
+PACKAGES = ("dataset", "models", "engine")
+# What each room may import of the others; commands may import everything.
+ALLOWED = {
+    "utils": {"utils"},
+    "models": {"models", "utils"},
+    "dataset": {"dataset", "utils"},
+    "viz": {"viz", "utils"},
+    "arguments": {"arguments", "utils"},
+    "engine": {"engine", "models", "dataset", "viz", "arguments", "utils"},
+}
+
+
+def source_files():
+    """Every Python file of the project that is not a test."""
+    packages = (path for name in PACKAGES for path in (PROJECT / name).rglob("*.py"))
+    return sorted([*PROJECT.glob("*.py"), *packages])
+
+
+SOURCES = {path.relative_to(PROJECT).as_posix(): ast.parse(path.read_text()) for path in source_files()}
+TESTS = {
+    path.relative_to(PROJECT).as_posix(): ast.parse(path.read_text()) for path in PROJECT.glob("tests/*.py")
+}
+EVERYTHING = SOURCES | TESTS
+
+
+def module_of(name):
+    """`dataset.index` of `dataset/index.py`, `models` of `models/__init__.py`."""
+    return name.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+
+
+MODULES = {module_of(name): name for name in SOURCES}
+
+
+def imports_of(name):
+    """All that a file imports, anywhere in it, as full module names."""
+    package = module_of(name) if name.endswith("__init__.py") else module_of(name).rpartition(".")[0]
+    for node in ast.walk(SOURCES[name]):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*parts, node.module] if node.module else parts)
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                yield inner if inner in MODULES else base
+
+
+def room_of(module):
+    """`dataset` of `dataset.index`, `viz` of `viz_page`; a command is its own room."""
+    top = module.partition(".")[0]
+    return "viz" if top.startswith("viz") else top
+
+
+def is_command(name):
+    return any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in SOURCES[name].body)
+
+
+def own_imports(name):
+    return {module for module in imports_of(name) if module in MODULES}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_imports_point_one_way(name):
+    allowed = ALLOWED.get(room_of(module_of(name)))
+    rooms = {room_of(module) for module in own_imports(name)}
+    assert allowed is None or rooms <= allowed
+    if allowed is None:
+        assert is_command(name), "a file at the top is a command, or is named in ALLOWED"
+
+
+def test_nobody_imports_a_top_level_command():
+    commands = {module_of(name) for name in SOURCES if room_of(module_of(name)) not in ALLOWED}
+    assert not {(name, module) for name in SOURCES for module in own_imports(name) if module in commands}
+
+
+def test_there_are_no_import_cycles():
+    graph = {module_of(name): own_imports(name) - {module_of(name)} for name in SOURCES}
+    TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in SOURCES if name.startswith(("dataset/", "models/", "engine/"))]
+)
+def test_only_commands_parse_arguments(name):
+    may = name.startswith("dataset/") and is_command(name)
+    assert may or "argparse" not in set(imports_of(name))
+
+
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_functions_and_files_are_short(name):
+    assert len((PROJECT / name).read_text().splitlines()) <= MAX_FILE
+    functions = [
+        n for n in ast.walk(EVERYTHING[name]) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
+    assert not [n.name for n in functions if n.end_lineno - n.lineno + 1 > MAX_FUNCTION]
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_public_things_are_explained(name):
+    tree = SOURCES[name]
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    public = [node for node in tree.body if isinstance(node, kinds) and not node.name.startswith("_")]
+    assert ast.get_docstring(tree) or not tree.body
+    assert not [node.name for node in public if not ast.get_docstring(node)]

@@ -1,0 +1,196 @@
+"""The data set: which clips are mixed, at which moment, and what happens to clips that cannot be read."""
+
+import os
+import random
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from dataset.audio import read_window
+from dataset.index import Clip
+from dataset.music import MUSICMixDataset, Sampling, _draw_centre, _frame_numbers, collate
+from utils import UserError
+
+SAMPLING = Sampling(num_frames=3, stride_frames=4, img_size=32, aud_len=16383)
+
+
+def make(clips, train=True, sampling=SAMPLING, **kwargs):
+    return MUSICMixDataset(clips, sampling, train, **kwargs)
+
+
+def same(a, b):
+    return all(torch.equal(a[key], b[key]) for key in ("mix", "sources", "frames")) and a["info"] == b["info"]
+
+
+def test_item_has_the_batch_format_and_the_mixture_is_the_sum(tree):
+    item = make(tree[1])[4]
+    assert item["mix"].shape == (16383,)
+    assert item["sources"].shape == (2, 16383)
+    assert item["frames"].shape == (2, 3, 3, 32, 32)
+    assert item["frames"].dtype == torch.uint8
+    torch.testing.assert_close(item["mix"], item["sources"].sum(0))
+    assert item["info"]["clips"][0] == 4
+
+
+def test_evaluation_takes_the_middle_of_the_clip(tree):
+    clips = tree[1]
+    item = make(clips, train=False)[2]
+    first, second = item["info"]["clips"]
+    assert item["info"]["centres"] == [80, 80]
+    for n, number in enumerate((first, second)):
+        wave = read_window(clips[number].path_audio, 79.5 / 8, 16383, 11025)
+        np.testing.assert_allclose(item["sources"][n], wave / 2, atol=1e-7)
+
+
+def test_sources_are_divided_by_their_number(tree):
+    sampling = SAMPLING._replace(num_mix=3)
+    item = make(tree[1], train=False, sampling=sampling)[0]
+    wave = read_window(tree[1][0].path_audio, 79.5 / 8, 16383, 11025)
+    np.testing.assert_allclose(item["sources"][0], wave / 3, atol=1e-7)
+
+
+def test_training_scales_volumes_within_the_range(tree):
+    dataset = make(tree[1], repeats=4)
+    factors = []
+    for index in range(len(dataset)):
+        item = dataset[index]
+        for n, number in enumerate(item["info"]["clips"]):
+            centre = item["info"]["centres"][n]
+            wave = read_window(tree[1][number].path_audio, (centre - 0.5) / 8, 16383, 11025)
+            factors.append(float(2 * item["sources"][n].abs().sum() / np.abs(wave).sum()))
+    assert 0.5 <= min(factors) < 0.7
+    assert 1.3 < max(factors) <= 1.5001
+
+
+def test_randomness_depends_on_seed_epoch_and_index_alone(tree):
+    one, other = make(tree[1]), make(tree[1])
+    items = [one[index] for index in range(6)]
+    assert all(same(items[index], other[index]) for index in reversed(range(6)))
+    one.set_epoch(1)
+    assert not same(one[0], items[0])
+    assert not same(make(tree[1], seed=5)[0], items[0])
+    one.set_epoch(0)
+    assert same(one[0], items[0])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_nothing_and_hear_of_new_epochs(tree, workers):
+    alone, dataset = make(tree[1]), make(tree[1])
+    loader = DataLoader(
+        dataset, batch_size=3, num_workers=workers, collate_fn=collate, persistent_workers=True
+    )
+    for epoch in range(2):
+        alone.set_epoch(epoch)
+        dataset.set_epoch(epoch)
+        mixes = torch.cat([batch["mix"] for batch in loader])
+        torch.testing.assert_close(mixes, torch.stack([alone[index]["mix"] for index in range(9)]))
+
+
+def test_evaluation_is_the_same_in_every_epoch(tree):
+    dataset = make(tree[1], train=False)
+    item = dataset[3]
+    dataset.set_epoch(7)
+    assert same(dataset[3], item)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_pairs(tree, train):
+    clips = tree[1]
+    for num_mix in (2, 3):
+        sampling = SAMPLING._replace(num_mix=num_mix)
+        for index in range(9):
+            for pairs in ("category", "video"):
+                item = make(clips, train=train, sampling=sampling, pairs=pairs)[index]
+                picked = [clips[number] for number in item["info"]["clips"]]
+                assert len({clip.id for clip in picked}) == num_mix
+                if pairs == "category":
+                    assert len({clip.category for clip in picked}) == num_mix
+
+
+def test_all_partners_are_drawn(tree):
+    dataset = make(tree[1], pairs="category", repeats=30)
+    partners = {dataset[index]["info"]["clips"][1] for index in range(0, len(dataset), 9)}
+    assert partners == {1, 2, 4, 5, 7, 8}  # all clips that are not of the category of clip 0
+
+
+def test_original_pairs_follow_their_definition(tree):
+    dataset = make(tree[1], train=False, pairs="original", sampling=SAMPLING._replace(num_mix=3))
+    for index in range(len(dataset)):
+        random.seed(index)
+        expected = [index, *(random.randint(0, len(dataset) - 1) for _ in range(2))]
+        assert dataset[index]["info"]["clips"] == expected
+
+
+def test_num_val_limits_the_list_and_repeats_lengthen_it(tree):
+    assert len(make(tree[1], train=False, max_items=4)) == 4
+    assert len(make(tree[1], train=True, repeats=5)) == 45
+
+
+def test_too_few_groups_are_refused(tree):
+    violins = [clip for clip in tree[1] if clip.category == "violin"]
+    with pytest.raises(UserError, match=r"2 need as many different categories.*found 1.*video"):
+        make(violins)
+    assert len(make(violins, pairs="video")[0]["info"]["clips"]) == 2
+    with pytest.raises(UserError, match=r"different videos, found 1"):
+        make(violins[:1], pairs="video")
+    assert make(violins[:1], pairs="original", train=False)[0]["info"]["clips"] == [0, 0]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 127, 128, 129, 130, 400])
+def test_centre_frames_keep_from_the_ends_where_the_clip_allows_it(count):
+    rng = np.random.default_rng(0)
+    centres = [_draw_centre(count, Sampling(), rng) for _ in range(2000)]
+    margin = 64 if count >= 129 else (count - 1) // 2
+    assert min(centres) == margin + 1
+    assert max(centres) == count - margin
+
+
+def test_frame_numbers():
+    assert _frame_numbers(100, 3, 24, 400) == [76, 100, 124]
+    assert _frame_numbers(10, 3, 24, 20) == [1, 10, 20]
+
+
+@pytest.fixture
+def broken(tree, tmp_path):
+    """The tree's clips, of which number 0 has lost its sound and number 4 a picture."""
+    root = tmp_path / "tree"
+    shutil.copytree(tree[0], root)
+    clips = [
+        Clip(
+            c.path_audio.replace(tree[0], str(root)), c.path_frames.replace(tree[0], str(root)), c.num_frames
+        )
+        for c in tree[1]
+    ]
+    os.remove(clips[0].path_audio)
+    os.remove(os.path.join(clips[4].path_frames, "000080.jpg"))
+    return clips
+
+
+def test_training_replaces_a_clip_that_cannot_be_read(broken):
+    item = make(broken)[0]
+    assert 0 not in item["info"]["clips"]
+    assert item["info"]["failures"][0][0] == "violin/violin0"
+    assert "violin0.wav" in item["info"]["failures"][0][1]
+    assert same(item, make(broken)[0])
+
+
+def test_evaluation_leaves_out_what_cannot_be_read(broken):
+    dataset = make(broken, train=False)
+    items = [dataset[index] for index in range(len(dataset))]
+    assert "mix" not in items[0]
+    assert "mix" not in items[4]
+    batch = collate(items)
+    assert len(batch["info"]) == len(batch["mix"]) == len(batch["frames"])
+    assert {info["index"] for info in batch["dropped"]} >= {0, 4}
+    assert len(batch["info"]) + len(batch["dropped"]) == len(dataset)
+    assert "mix" not in collate([items[0]])
+
+
+def test_an_example_is_given_up_when_nothing_can_be_read(tmp_path):
+    clips = [Clip(f"{tmp_path}/{n % 3}/{n}.wav", f"{tmp_path}/{n}", 200) for n in range(30)]
+    item = make(clips)[0]
+    assert "mix" not in item
+    assert 1 < len(item["info"]["failures"]) <= 11

@@ -1,0 +1,217 @@
+"""The scripts, with a stand-in for Python and its environment."""
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from arguments import model_id, parse_args
+from dataset.download_weights import RELEASED_ID
+
+PROJECT = Path(__file__).parents[1]
+SCRIPTS = PROJECT / "scripts"
+
+
+@pytest.fixture
+def environment(tmp_path):
+    """Variables that make scripts use this Python, as an environment that has all requirements."""
+    folder = tmp_path / "env"
+    write_python(folder / "bin/python", f'exec {shlex.quote(sys.executable)} "$@"')
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        checksum = subprocess.run(
+            "cat requirements.txt requirements-dev.txt | cksum", shell=True, cwd=PROJECT, capture_output=True
+        )
+        (folder / f".stamp-{name}").write_bytes(checksum.stdout)
+    return bare_environment() | {"VIRTUAL_ENV": str(folder)}
+
+
+def bare_environment():
+    return {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+
+
+def write_python(path, line):
+    """A stand-in for python: a shell script of one line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/usr/bin/env bash\n{line}\n")
+    path.chmod(0o755)
+
+
+def run(script, *arguments, env, cwd="/"):
+    return subprocess.run(["bash", script, *arguments], env=env, cwd=cwd, capture_output=True, text=True)
+
+
+def test_download_script_passes_its_arguments_on(environment):
+    write_python(Path(environment["VIRTUAL_ENV"]) / "bin/python", 'printf "%s|" "$@"')
+    result = run(SCRIPTS / "download_trained_model.sh", "a b", "--url", "http://x", env=environment)
+    assert "-m|dataset.download_weights|a b|--url|http://x|" in result.stdout
+
+
+def flags_of(script, *arguments, environment, **variables):
+    """What a script would have main.py do: its arguments, parsed."""
+    python = Path(environment["VIRTUAL_ENV"]) / "bin/python"
+    write_python(python, '[[ $1 == main.py ]] || exit 0; printf "%s\\n" "${@:2}"')
+    result = run(SCRIPTS / script, *arguments, env=environment | variables)
+    assert result.returncode == 0, result.stderr
+    return parse_args(result.stdout.splitlines())
+
+
+def test_training_is_the_recipe_of_the_released_model(environment):
+    args = flags_of("train_MUSIC.sh", "--list_train", "my list.csv", environment=environment)
+    assert model_id(args) == RELEASED_ID
+    assert (args.mode, args.list_train, args.list_val) == ("train", "my list.csv", "data/val.csv")
+    assert (args.loss, args.batch_size_per_gpu, args.num_val, args.dup_trainset) == ("bce", 20, 256, 100)
+    assert (args.lr_frame, args.lr_sound, args.lr_synthesizer) == (1e-4, 1e-3, 1e-3)
+    assert args.pretrained == "imagenet"
+
+
+def test_flags_of_the_user_win_in_training(environment):
+    arguments = ["--list_train=x.csv", "--num_epoch", "3", "--lr_steps", "1", "2", "--id", "mine"]
+    args = flags_of("train_MUSIC.sh", *arguments, environment=environment)
+    assert (args.num_epoch, args.lr_steps, args.id) == (3, [1, 2], "mine")
+
+
+def test_evaluation_is_of_the_released_model(environment):
+    args = flags_of("eval_MUSIC.sh", environment=environment)
+    assert (args.mode, args.id, args.num_frames, args.stride_frames) == ("eval", RELEASED_ID, 3, 24)
+
+
+def test_evaluation_of_another_model(environment):
+    assert flags_of("eval_MUSIC.sh", "--id", "mine", environment=environment, ID="theirs").id == "mine"
+    assert flags_of("eval_MUSIC.sh", environment=environment, ID="theirs").id == "theirs"
+
+
+def copy_project(folder):
+    """The scripts and the requirements in a folder of their own."""
+    for path in [*SCRIPTS.glob("*.sh"), *PROJECT.glob("requirements*.txt")]:
+        copy = folder / path.relative_to(PROJECT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    return folder
+
+
+def test_training_without_data_says_how_to_get_it(tmp_path):
+    project = copy_project(tmp_path / "a project")
+    result = run(project / "scripts/train_MUSIC.sh", env=bare_environment())
+    assert result.returncode == 2
+    for step in ("data/videos/<category>/<id>.mp4", "dataset.preprocess", "create_index_files.py", "demo.sh"):
+        assert step in result.stderr
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A copy of the scripts, beside a python that logs what it is asked and makes environments of itself."""
+    project = copy_project(tmp_path / "a project")
+    log = shlex.quote(str(tmp_path / "log"))
+    body = (
+        f'echo "$*" >>{log}; [[ $* != *"pip install"* ]] || [[ ! -e {log}.offline ]] || exit 1; '
+        f"[[ ! -e {log}.old || $1 != -c ]] || exit 1; [[ $1 != --version ]] || echo Python 3.8.1; "
+        '[[ "$1 $2" != "-m venv" ]] || { mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; }'
+    )
+    write_python(tmp_path / "python", body)
+    return project
+
+
+def set_up(project, **variables):
+    """Source setup.sh from elsewhere, with the stand-in; returns (the result, what python was asked)."""
+    env = bare_environment() | {"PYTHON": str(project.parent / "python")} | variables
+    log = project.parent / "log"
+    log.write_text("")
+    result = run("-c", f"source {shlex.quote(str(project / 'scripts/setup.sh'))}; pwd", env=env)
+    return result, log.read_text()
+
+
+def test_setup_makes_an_environment_once(project):
+    result, asked = set_up(project)
+    assert result.stdout.splitlines()[-1] == str(project)
+    assert f"-m venv {project}/.venv" in asked
+    assert "install --disable-pip-version-check -r requirements.txt" in asked
+    result, asked = set_up(project)
+    assert result.returncode == 0
+    assert "venv" not in asked
+    assert "pip" not in asked
+
+
+def test_setup_installs_again_when_requirements_change(project):
+    set_up(project)
+    with open(project / "requirements.txt", "a") as file:
+        file.write("another\n")
+    assert "pip" in set_up(project)[1]
+    assert "pip" not in set_up(project)[1]
+
+
+def test_setup_repeats_what_was_interrupted(project):
+    offline = project.parent / "log.offline"
+    offline.touch()
+    result, _ = set_up(project)
+    assert result.returncode == 1
+    assert "error: cannot install requirements.txt" in result.stderr
+    offline.unlink()
+    assert "pip install" in set_up(project)[1]
+    assert "pip" not in set_up(project)[1]
+
+
+def test_requirements_of_developers_include_those_of_users(project):
+    assert "-r requirements-dev.txt" in set_up(project, REQUIREMENTS="requirements-dev.txt")[1]
+    assert "pip" not in set_up(project)[1]
+
+
+@pytest.mark.parametrize("variable", ["VIRTUAL_ENV", "CONDA_PREFIX"])
+def test_setup_uses_the_environment_that_is_active(project, variable):
+    active = project.parent / "active"
+    write_python(active / "bin/python", (project.parent / "python").read_text().splitlines()[1])
+    _, asked = set_up(project, **{variable: str(active)})
+    assert "venv" not in asked
+    assert "pip install" in asked
+    assert not (project / ".venv").exists()
+    assert "pip" not in set_up(project, **{variable: str(active)})[1]
+
+
+def test_setup_refuses_an_old_python(project):
+    (project.parent / "log.old").touch()
+    result, _ = set_up(project)
+    assert result.returncode == 1
+    assert "error: Python 3.10 or later is needed" in result.stderr
+    assert "is Python 3.8.1" in result.stderr
+    assert not (project / ".venv").exists()
+
+
+def test_setup_names_a_python_that_is_missing(project):
+    result, _ = set_up(project, PYTHON="no-such-python")
+    assert result.returncode == 1
+    assert "error: no no-such-python" in result.stderr
+
+
+def test_preprocessing_goes_on_to_the_index_when_some_videos_failed(project):
+    set_up(project)
+    python = project / ".venv/bin/python"
+    for status, goes_on in ((0, True), (1, True), (2, False)):
+        write_python(python, f'echo "$*"; [[ $* != *preprocess* ]] || exit {status}')
+        result = run(project / "scripts/preprocess_videos.sh", "--fps", "4", env=bare_environment())
+        assert result.returncode == status
+        assert "-m dataset.preprocess --fps 4" in result.stdout
+        assert ("create_index_files.py" in result.stdout) == goes_on
+
+
+def test_tests_are_run_with_style(project):
+    set_up(project, REQUIREMENTS="requirements-dev.txt")
+    write_python(project / ".venv/bin/python", 'echo "$*"')
+    result = run(project / "scripts/test.sh", "-k", "a or b", env=bare_environment())
+    assert result.stdout.splitlines()[-3:] == [
+        "-m ruff check .",
+        "-m ruff format --check .",
+        "-m pytest -k a or b",
+    ]
+
+
+@pytest.mark.parametrize(
+    "script", [*sorted(SCRIPTS.glob("*.sh")), PROJECT / ".ci/run"], ids=lambda path: path.name
+)
+def test_scripts_are_strict_and_can_be_run(script):
+    text = script.read_text()
+    assert text.startswith("#!/usr/bin/env bash\n")
+    assert "\nset -euo pipefail\n" in text
+    assert os.access(script, os.X_OK) != (script.name == "setup.sh")
+    subprocess.run(["bash", "-n", script], check=True)

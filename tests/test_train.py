@@ -1,0 +1,216 @@
+"""Training: it learns, goes on where it stopped, and guards what lies in ckpt."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+
+import main
+from arguments import parse_args, run_folder
+from engine.build import build_optimizer, build_separator, build_train_loader, start_epoch
+from engine.train import Trainer
+from tests.test_evaluate import SMALL
+from utils import UserError
+
+
+def flags(tree, tmp_path, *more):
+    lists = ["--list_train", f"{tree[0]}/train.csv", "--list_val", f"{tree[0]}/val.csv"]
+    run = "--id t --num_epoch 4 --dup_trainset 1 --num_vis 0 --disp_iter 1 --lr_steps 3 --num_val 2".split()
+    return [*SMALL, *lists, *run, "--ckpt", str(tmp_path), *more]
+
+
+@pytest.fixture
+def no_pool(monkeypatch):
+    """Scores are computed in this process, which spares each run two processes."""
+    from tests.test_evaluate import SamePool
+
+    class Pool(SamePool):
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *args):
+            pass
+
+    monkeypatch.setattr(main, "make_pool", lambda workers: Pool())
+
+
+def read(folder, name):
+    with open(os.path.join(folder, name), encoding="utf-8") as file:
+        return json.load(file)
+
+
+def stop_after(monkeypatch, epoch):
+    """Interrupt training in the middle of the epoch after `epoch`."""
+    step = Trainer._step
+
+    def stopping(self, batch):
+        if self.epoch == epoch and len(self.history["train"]["epoch"]) % 2:
+            raise KeyboardInterrupt
+        return step(self, batch)
+
+    monkeypatch.setattr(Trainer, "_step", stopping)
+
+
+def test_a_run_that_was_stopped_and_one_that_was_not_end_the_same(tree, tmp_path, no_pool, monkeypatch):
+    whole, parts = (flags(tree, tmp_path / name) for name in ("whole", "parts"))
+    main.main(whole)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(SystemExit) as stop:
+            main.main(parts)
+        assert stop.value.code == 130
+    folders = [run_folder(parse_args(argv)) for argv in (whole, parts)]
+    assert len(read(folders[1], "history.json")["val"]["epoch"]) == 2
+    main.main(parts)
+    histories = [read(folder, "history.json") for folder in folders]
+    assert histories[0]["val"]["epoch"] == [1, 2, 3, 4]
+    assert histories[0] == histories[1]
+    for name in ("sound", "frame", "synthesizer"):
+        for suffix in ("latest", "best"):
+            states = [torch.load(os.path.join(folder, f"{name}_{suffix}.pth")) for folder in folders]
+            assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_a_run_leaves_its_files_and_evaluation_needs_three_of_them(
+    tree, tmp_path, no_pool, monkeypatch, capsys
+):
+    argv = flags(tree, tmp_path, "--num_epoch", "1", "--num_vis", "1")
+    main.main(argv)
+    folder = run_folder(parse_args(argv))
+    expected = (
+        "options.json history.json history_latest.pth metrics.json metrics.csv loss.png metrics.png".split()
+    )
+    assert set(expected) <= set(os.listdir(folder))
+    assert os.path.isfile(os.path.join(folder, "visualization", "index.html"))
+    trained = read(folder, "metrics.json")
+    assert trained["epoch"] == 1
+    released = tmp_path / "released"
+    released.mkdir()
+    for name in ("sound", "frame", "synthesizer"):
+        os.rename(os.path.join(folder, f"{name}_best.pth"), released / f"{name}_best.pth")
+    monkeypatch.chdir(tree[0])
+    small = [*SMALL, "--num_val", "2", "--list_val", "val.csv", "--num_vis", "1"]
+    main.main(["--mode", "eval", "--id", "released", "--ckpt", str(tmp_path), *small])
+    scores = read(released, "metrics.json")
+    for key in ("loss", "sdr", "sir", "sar", "si_sdr", "sdr_mixture", "sdr_oracle"):
+        assert scores[key] == pytest.approx(trained[key], abs=1e-3)
+    assert "sdr_swapped" in scores
+    assert "[Eval Summary] Epoch: 0, Loss: " in capsys.readouterr().out
+
+
+def test_other_options_are_refused_and_nothing_is_touched(tree, tmp_path, no_pool, capsys):
+    argv = flags(tree, tmp_path, "--num_epoch", "1")
+    main.main(argv)
+    folder = run_folder(parse_args(argv))
+    before = {name: os.path.getmtime(os.path.join(folder, name)) for name in os.listdir(folder)}
+    for more, message in [
+        (
+            ["--seed", "9", "--lr_sound", "0.5"],
+            "--lr_sound: 0.001 there, 0.5 here\n  --seed: 1234 there, 9 here",
+        ),
+        (["--no-resume"], "--overwrite"),
+    ]:
+        with pytest.raises(SystemExit) as stop:
+            main.main([*argv, *more])
+        assert stop.value.code == 2
+        assert message in capsys.readouterr().err
+    main.main(argv)  # complete: nothing is left to do
+    assert {name: os.path.getmtime(os.path.join(folder, name)) for name in os.listdir(folder)} == before
+    main.main([*argv, "--seed", "9", "--overwrite"])
+    assert read(folder, "options.json")["seed"] == 9
+
+
+def test_weights_without_their_run_are_not_overwritten(tree, tmp_path, no_pool, capsys):
+    argv = flags(tree, tmp_path)
+    folder = run_folder(parse_args(argv))
+    os.makedirs(folder)
+    with open(os.path.join(folder, "sound_best.pth"), "wb") as file:
+        file.write(b"precious")
+    with pytest.raises(SystemExit):
+        main.main(argv)
+    assert "sound_best.pth" in capsys.readouterr().err
+    with open(os.path.join(folder, "state_latest.pth"), "wb") as file:
+        file.write(b"broken")
+    with pytest.raises(SystemExit):
+        main.main(argv)
+    assert "not the state of a run" in capsys.readouterr().err
+
+
+def test_evaluation_without_networks_says_what_is_missing(tree, tmp_path, capsys):
+    (tmp_path / "x").mkdir()
+    with pytest.raises(SystemExit):
+        main.main(
+            [
+                "--mode",
+                "eval",
+                "--id",
+                "x",
+                "--ckpt",
+                str(tmp_path),
+                *SMALL,
+                "--list_val",
+                f"{tree[0]}/val.csv",
+            ]
+        )
+    assert "sound_best.pth" in capsys.readouterr().err
+
+
+def make_trainer(tree, tmp_path, *more):
+    args = parse_args(flags(tree, tmp_path, *more))
+    separator = build_separator(args)
+    loader = build_train_loader(args)
+    device = torch.device("cpu")
+    optimizer = build_optimizer(args, separator)
+    return Trainer(args, str(tmp_path), separator, separator, device, optimizer, loader, evaluator=None)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_training_lowers_the_loss(tree, tmp_path, optimizer):
+    rates = "--lr_sound 0.1 --lr_frame 0.01" if optimizer == "sgd" else "--lr_sound 0.005 --lr_frame 0.001"
+    more = f"--optimizer {optimizer} --img_norm batch --weighted_loss 1 {rates}"
+    trainer = make_trainer(tree, tmp_path, *more.split())
+    batch = next(iter(trainer.loader))
+    losses = [trainer._step(batch).item() for _ in range(40)]
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_clips(tree, tmp_path):
+    trainer = make_trainer(tree, tmp_path)
+    batch = next(iter(trainer.loader))
+    trainer._check((torch.tensor(1.0), batch["info"]))
+    with pytest.raises(UserError, match=r"loss is nan in epoch 1, for the clips .*(violin|tuba|flute)/"):
+        trainer._check((torch.tensor(float("nan")), batch["info"]))
+
+
+def test_rates_fall_after_the_epochs_of_lr_steps(tree, tmp_path):
+    trainer = make_trainer(tree, tmp_path, "--lr_steps", "2", "4", "--lr_frame", "1e-4")
+    rates = []
+    for epoch in range(1, 6):
+        trainer._set_rates(epoch)
+        rates.append([group["lr"] for group in trainer.optimizer.param_groups])
+    np.testing.assert_allclose(rates[1], [1e-3, 1e-3, 1e-4, 1e-3])
+    np.testing.assert_allclose(rates[2], [1e-4, 1e-4, 1e-5, 1e-4])
+    np.testing.assert_allclose(rates[4], [1e-5, 1e-5, 1e-6, 1e-5])
+
+
+def test_every_parameter_is_in_one_group(tree, tmp_path):
+    trainer = make_trainer(tree, tmp_path, "--img_norm", "batch")
+    grouped = [id(p) for group in trainer.optimizer.param_groups for p in group["params"]]
+    assert sorted(grouped) == sorted(id(p) for p in trainer.separator.parameters())
+
+
+def test_the_order_of_an_epoch_depends_on_seed_and_epoch_alone(tree, tmp_path):
+    def order(loader, epoch):
+        start_epoch(loader, epoch)
+        return list(loader.sampler)
+
+    one, other = (build_train_loader(parse_args(flags(tree, tmp_path))) for _ in range(2))
+    order(one, 1)
+    assert order(one, 2) == order(other, 2) != order(one, 3)
+
+
+def test_a_batch_larger_than_an_epoch_is_refused(tree, tmp_path):
+    with pytest.raises(UserError, match=r"--dup_trainset"):
+        build_train_loader(parse_args(flags(tree, tmp_path, "--batch_size_per_gpu", "10")))
