@@ -13,7 +13,7 @@ from engine.build import (
     build_val_loader,
     parallelize,
 )
-from engine.checkpoint import open_run, restore, weight_files
+from engine.checkpoint import open_run, read_history, restore, weight_files
 from engine.evaluate import Evaluator, summary_line, write_metrics, write_page
 from engine.results import make_pool
 from engine.train import FOLDER_PAGE, Trainer
@@ -54,7 +54,7 @@ def evaluate(args):
         summary, results = evaluator.run(page, args.num_vis, swapped=True)
     summary = {"epoch": 0, **summary}
     write_metrics(folder, summary, results)
-    write_page(page, summary, results, vars(args), {}, model_id(args))
+    write_page(page, summary, results, vars(args), read_history(folder), model_id(args))
     print(summary_line(summary))
     print(f"scores: {os.path.join(folder, 'metrics.json')}, page: {os.path.join(page, 'index.html')}")
 

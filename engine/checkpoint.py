@@ -4,6 +4,7 @@
 `{sound,frame,synthesizer}_{latest,best}.pth` are plain state dicts, for everybody else.
 """
 
+import json
 import os
 import shutil
 
@@ -13,6 +14,7 @@ from arguments import FILE_OPTIONS, training_options
 from utils import UserError, replacing, save_json
 
 FILE_STATE = "state_latest.pth"
+FILE_HISTORY = "history.json"
 NETS = ("sound", "frame", "synthesizer")
 
 
@@ -77,7 +79,7 @@ def save_run(trainer, is_best):
         for suffix in ("latest", "best") if is_best else ("latest",):
             _save(os.path.join(folder, f"{name}_{suffix}.pth"), state)
     _save(os.path.join(folder, "history_latest.pth"), trainer.history)
-    save_json(os.path.join(folder, "history.json"), trainer.history)
+    save_json(os.path.join(folder, FILE_HISTORY), trainer.history)
     state = {
         "nets": nets,
         "optimizer": trainer.optimizer.state_dict(),
@@ -97,6 +99,15 @@ def restore(state, trainer):
     trainer.optimizer.load_state_dict(state["optimizer"])
     trainer.scaler.load_state_dict(state["scaler"])
     trainer.epoch, trainer.best, trainer.history = (state[key] for key in ("epoch", "best", "history"))
+
+
+def read_history(folder):
+    """The curves of the run in `folder`, {} where it has none: networks that came without their run."""
+    try:
+        with open(os.path.join(folder, FILE_HISTORY), encoding="utf-8") as file:
+            return json.load(file)
+    except FileNotFoundError:
+        return {}
 
 
 def _save(path, value):

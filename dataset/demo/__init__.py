@@ -1,0 +1,1 @@
+"""Small, real videos made offline: drawn players of sampled instruments. `python -m dataset.demo`."""

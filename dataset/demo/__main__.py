@@ -1,0 +1,144 @@
+"""Make the demonstration set: `python -m dataset.demo --out data/demo`.
+
+<out>/videos/<category>/<id>.mp4, .json                  single instruments, in the layout of MUSIC
+<out>/duets/<category> <category>/<id>.mp4, .json, .a.wav, .b.wav      two, with the true sound of each
+<out>/demo.json                                          the settings
+"""
+
+import argparse
+import concurrent.futures
+import itertools
+import json
+import multiprocessing
+import os
+import signal
+import time
+
+from dataset.demo.clip import Task
+from dataset.demo.score import INSTRUMENTS
+from utils import UserError, command, progress, replacing
+
+GENERATOR = 1  # raise it when the same seed gives other clips
+SECONDS_LOW, SECONDS_HIGH = 8, 600
+NUM_HIGH = 10000
+LEAVE_INTERRUPTS = (signal.SIGINT, signal.SIG_IGN)  # to the parent
+SETTINGS = ("seed", "clips_per_category", "num_duets", "seconds")
+
+
+def make_parser():
+    """The command's options."""
+    parser = argparse.ArgumentParser(prog="python -m dataset.demo", description=__doc__.partition("\n")[0])
+    parser.add_argument("--out", default="data/demo", help="folder to write (default: %(default)s)")
+    parser.add_argument("--seed", type=_whole(0, 2**32 - 1), default=0, help="another seed, another set (0)")
+    parser.add_argument(
+        "--jobs", type=_whole(1, 256), default=os.cpu_count() or 1, help="clips made at once (all cores)"
+    )
+    parser.add_argument(
+        "--clips_per_category", type=_whole(1, NUM_HIGH), default=18, help="single players (18)"
+    )
+    parser.add_argument("--num_duets", type=_whole(0, NUM_HIGH), default=12, help="over all pairs (12)")
+    parser.add_argument(
+        "--seconds", type=_whole(SECONDS_LOW, SECONDS_HIGH), default=24, help="length of a clip, whole (24)"
+    )
+    return parser
+
+
+def _whole(low, high):
+    def parse(text):
+        if not (text.isdecimal() and low <= int(text) <= high):
+            raise argparse.ArgumentTypeError(f"expected a whole number from {low} to {high}, found {text!r}")
+        return int(text)
+
+    return parse
+
+
+def pairs_of(categories):
+    """All pairs, in rounds in which every category plays once: any number of first pairs is spread evenly.
+
+    Source: the circle method for tournaments; for an even number of categories.
+    """
+    first, *rest = categories
+    rounds = []
+    for turn in range(len(rest)):
+        ring = [first, *rest[turn:], *rest[:turn]]
+        rounds += [tuple(sorted((ring[i], ring[-1 - i]))) for i in range(len(ring) // 2)]
+    return rounds
+
+
+def plan(args):
+    """The tasks of a set: the single players of every category, then the duets."""
+    solos = itertools.product(INSTRUMENTS, range(args.clips_per_category))
+    tasks = [Task(args.out, (category,), number, args.seed, args.seconds) for category, number in solos]
+    pairs = pairs_of(list(INSTRUMENTS))
+    for number in range(args.num_duets):
+        pair = pairs[number % len(pairs)]
+        tasks.append(Task(args.out, pair, number // len(pairs), args.seed, args.seconds))
+    return tasks
+
+
+def check_settings(args):
+    """Remember the settings in the folder. Raises UserError if it holds a set made with others."""
+    path = os.path.join(args.out, "demo.json")
+    settings = {"generator": GENERATOR, **{name: getattr(args, name) for name in SETTINGS}}
+    try:
+        found = _read_settings(path)
+        if found is None:
+            with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+                json.dump(settings, file)
+            return
+    except OSError as error:
+        raise UserError(f"{args.out}: cannot be written: {error.strerror}") from None
+    changes = [f"{k} {found.get(k)}, asked for {v}" for k, v in settings.items() if found.get(k) != v]
+    if changes:
+        message = f"{args.out} holds a set made with {'; '.join(changes)}"
+        raise UserError(f"{message}: delete that folder or choose another --out")
+
+
+def _read_settings(path):
+    try:
+        with open(path, encoding="utf-8") as file:
+            settings = json.load(file)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise UserError(f"{path}: expected the settings of a set, found no JSON: {error}") from None
+    if not isinstance(settings, dict):
+        raise UserError(f"{path}: expected the settings of a set, found {settings!r}")
+    return settings
+
+
+def make_all(tasks, jobs):
+    """Make clips, `jobs` at once."""
+    if not tasks:
+        return
+    context = multiprocessing.get_context("spawn")  # so that it runs alike on every system
+    with concurrent.futures.ProcessPoolExecutor(
+        min(jobs, len(tasks)), context, signal.signal, LEAVE_INTERRUPTS
+    ) as pool:
+        made = [pool.submit(task.make) for task in tasks]
+        try:
+            for future in progress(concurrent.futures.as_completed(made), total=len(made), unit="clip"):
+                future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+@command
+def main(argv=None):
+    """Make what is missing of the set, and say what was made."""
+    args = make_parser().parse_args(argv)
+    start = time.monotonic()
+    check_settings(args)
+    tasks = plan(args)
+    todo = [task for task in tasks if not all(map(os.path.exists, task.paths))]
+    make_all(todo, args.jobs)
+    size = sum(os.path.getsize(path) for task in tasks for path in task.paths) / 1e6
+    num_duets = sum(task.is_duet for task in tasks)
+    content = f"{len(tasks) - num_duets} clips of {len(INSTRUMENTS)} instruments and {num_duets} duets"
+    work = f"{len(todo)} made now in {time.monotonic() - start:.0f} s"
+    print(f"{args.out}: {content}, {size:.0f} MB; {work}")
+
+
+if __name__ == "__main__":
+    main()
