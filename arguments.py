@@ -113,6 +113,12 @@ def _add_networks(group):
     )
     add("--num_channels", default=32, type=int, help="channels of image and sound features")
     add("--ngf", default=64, type=int, help="width of the U-Net's first level")
+    add(
+        "--init_sound",
+        default="normal",
+        choices=("normal", "kaiming"),
+        help="first weights of the sound network: as published, or larger ones that learn faster",
+    )
     add("--img_pool", default="maxpool", choices=("avgpool", "maxpool"), help="pooling of image features")
     add(
         "--img_norm",
@@ -215,6 +221,7 @@ def model_id(args):
     parts += [f"channels{args.num_channels}", f"epoch{args.num_epoch}"]
     parts += ["step" + "_".join(str(epoch) for epoch in args.lr_steps)]
     parts += [f"ngf{args.ngf}"] if args.ngf != 64 else []
+    parts += ["kaiming"] if args.init_sound == "kaiming" else []
     parts += ["imgNorm"] if args.img_norm == "batch" else []
     parts += ["adamw"] if args.optimizer == "adamw" else []
     return "-".join(parts)

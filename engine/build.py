@@ -21,7 +21,7 @@ def build_separator(args, weights=None, pretrained="none"):
     """
     files = weights or {"sound": "", "frame": "", "synthesizer": ""}
     torch.manual_seed(args.seed)
-    net_sound = build_sound(args.arch_sound, args.num_channels, files["sound"], ngf=args.ngf)
+    net_sound = build_sound(args.arch_sound, args.num_channels, files["sound"], args.ngf, args.init_sound)
     net_frame = build_frame(
         args.arch_frame, args.num_channels, args.img_pool, files["frame"], pretrained, args.img_norm
     )
@@ -61,7 +61,9 @@ def build_optimizer(args, separator):
     for group in groups:
         group["first_lr"] = group["lr"]
     if args.optimizer == "adamw":
-        return torch.optim.AdamW(groups, betas=(args.beta1, 0.999), weight_decay=args.weight_decay)
+        return torch.optim.AdamW(
+            groups, betas=(args.beta1, 0.999), weight_decay=args.weight_decay, fused=True
+        )
     return torch.optim.SGD(groups, momentum=args.beta1, weight_decay=args.weight_decay)
 
 

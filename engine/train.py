@@ -69,6 +69,7 @@ class Trainer:
         size = self.loader.batch_size
         with progress(total=total * size, desc=f"epoch {epoch}/{self.args.num_epoch}", unit="sample") as bar:
             self._began = time.perf_counter()
+            losses = []  # since the last log line
             pending = None  # loss and clips of the step before: asked for while the next step computes
             for step, batch in enumerate(self.loader, 1):
                 self.failures.add(batch)
@@ -77,10 +78,13 @@ class Trainer:
                 loss = self._step(batch)
                 self._check(pending)
                 pending = loss, batch["info"]
+                losses.append(loss)
                 bar.update(size)
                 if step % self.args.disp_iter == 0 or step == total:
-                    bar.set_postfix(loss=f"{loss.item():.4f}")
-                    self._record(epoch - 1 + step / total, loss.item(), step * size)
+                    mean = torch.stack(losses).mean().item()
+                    bar.set_postfix(loss=f"{mean:.4f}")
+                    self._record(epoch - 1 + step / total, mean, step * size)
+                    losses.clear()
             self._check(pending)
 
     def _step(self, batch):

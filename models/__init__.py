@@ -31,14 +31,15 @@ def activate(x, activation):
     return ACTIVATIONS[_known(activation, ACTIVATIONS, "activation")](x)
 
 
-def build_sound(arch="unet7", fc_dim=32, weights="", ngf=64):
+def build_sound(arch="unet7", fc_dim=32, weights="", ngf=64, init="normal"):
     """The sound network: log-magnitude [B, 1, F, T] -> features [B, fc_dim, F, T].
 
-    `ngf` is the width of the U-Net's first level (64 as published).
+    `ngf`: width of the U-Net's first level, 64 as published. `init`: first weights, `normal` as published
+    (so small that batch normalisation, whose epsilon they drown in, takes a while to lift them) or `kaiming`.
     """
     levels = ARCHS_SOUND[_known(arch, ARCHS_SOUND, "sound network")]
     net = Unet(fc_dim=fc_dim, num_downs=levels, ngf=ngf)
-    net.apply(_init_weights)
+    net.apply(INITS[_known(init, INITS, "initialisation")])
     return _load(net, weights)
 
 
@@ -100,10 +101,26 @@ def _known(name, choices, what):
     return name
 
 
-def _init_weights(module):
-    """The published first weights of the sound network."""
+def _init_normal(module):
+    """The published first weights."""
     if isinstance(module, nn.Conv2d):
         nn.init.normal_(module.weight, 0.0, 0.001)
-    elif isinstance(module, nn.BatchNorm2d):
+    _init_norm(module)
+
+
+def _init_kaiming(module):
+    """First weights that keep the size of what passes through, down and up: He et al., 2015."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, a=0.2)
+        if module.bias is not None:  # the last: small features, masks near one half
+            nn.init.normal_(module.weight, 0.0, 0.02)
+    _init_norm(module)
+
+
+def _init_norm(module):
+    if isinstance(module, nn.BatchNorm2d):
         nn.init.normal_(module.weight, 1.0, 0.02)
         nn.init.zeros_(module.bias)
+
+
+INITS = {"normal": _init_normal, "kaiming": _init_kaiming}

@@ -12,13 +12,16 @@ flags=(
     --id demo
     --list_train "$data/train.csv"
     --list_val "$data/val.csv"
-    # No ImageNet weights are needed: small pictures, and normalised image features, learn from scratch.
+    # Pictures from scratch, without ImageNet's weights: small ones, and normalised features.
     --pretrained none
     --img_norm batch
-    --imgSize 96
-    # A small U-Net on 3 s of sound.
+    --img_pool avgpool
+    --imgSize 80
+    # Sound from scratch: a small U-Net, and 3 s.
+    --init_sound kaiming
     --arch_sound unet6
     --ngf 16
+    --num_channels 16
     --audLen 32767
     --weighted_loss 1
     --optimizer adamw
@@ -26,9 +29,9 @@ flags=(
     --amp bf16
     --batch_size_per_gpu 16
     --dup_trainset 10
-    --num_epoch 10
-    --lr_steps 8
-    --eval_epoch 5
+    --num_epoch 16
+    --lr_steps 12 15
+    --eval_epoch 8
     --num_vis 12
     "$@"
 )

@@ -1,4 +1,4 @@
-"""Melodies: the same pitches for every instrument, rhythm by what it can sustain."""
+"""Melodies: registers that overlap widely, rhythm by what an instrument can sustain."""
 
 from typing import NamedTuple
 
@@ -12,18 +12,19 @@ class Instrument(NamedTuple):
     struck: bool  # plucked or struck: notes die away, so they come denser
     chords: float  # part of the notes that have a companion
     vibrato: float  # semitones
+    register: float  # semitones, of its melodies' centres from those of all
 
 
 INSTRUMENTS = {
-    "accordion": Instrument((21,), False, 0.3, 0.0),
-    "acoustic_guitar": Instrument((24, 25), True, 0.3, 0.0),
-    "flute": Instrument((73,), False, 0.0, 0.15),
-    "trumpet": Instrument((56,), False, 0.0, 0.1),
-    "violin": Instrument((40,), False, 0.0, 0.2),
-    "xylophone": Instrument((13,), True, 0.15, 0.0),
+    "accordion": Instrument((21,), False, 0.3, 0.0, -2.0),
+    "acoustic_guitar": Instrument((24, 25), True, 0.3, 0.0, -3.0),
+    "flute": Instrument((73,), False, 0.0, 0.15, 2.0),
+    "trumpet": Instrument((56,), False, 0.0, 0.1, -0.5),
+    "violin": Instrument((40,), False, 0.0, 0.2, 0.5),
+    "xylophone": Instrument((13,), True, 0.15, 0.0, 3.0),
 }
 PITCH_LOW, PITCH_HIGH = 55, 84  # MIDI, of every instrument
-CENTRE_LOW, CENTRE_HIGH = 63, 76  # of a clip's melody
+CENTRE_LOW, CENTRE_HIGH = 64, 75  # of a clip's melody, before its instrument's register
 TEMPO_LOW, TEMPO_HIGH = 84, 144  # beats a minute
 SCALES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10), (0, 2, 3, 5, 7, 9, 10), (0, 2, 4, 7, 9))
 RHYTHMS_HELD = ((1, 1, 2), (2, 1, 1), (1.5, 0.5, 1, 1), (0.5, 0.5, 1, 2), (3, 1), (0.5, 0.5, 0.5, 0.5, 1, 1))
@@ -55,7 +56,7 @@ def compose(rng, category, seconds):
     """A melody of `seconds` for an instrument: a list of `Note`, by onset."""
     instrument = INSTRUMENTS[category]
     scale = _scale(rng)
-    centre = rng.uniform(CENTRE_LOW, CENTRE_HIGH)
+    centre = instrument.register + rng.uniform(CENTRE_LOW, CENTRE_HIGH)
     degree = int(np.abs(scale - centre).argmin())
     legato = rng.uniform(LEGATO_LOW, LEGATO_HIGH)
     notes = []
