@@ -13,7 +13,7 @@ from engine.build import (
     build_val_loader,
     parallelize,
 )
-from engine.checkpoint import open_run, read_history, restore, weight_files
+from engine.checkpoint import find_run, read_history, restore, start_run, weight_files
 from engine.evaluate import Evaluator, summary_line, write_metrics, write_page
 from engine.results import make_pool
 from engine.train import FOLDER_PAGE, Trainer
@@ -26,11 +26,13 @@ def train(args):
     """Train a new run, or go on with the one that lies in its folder."""
     train_loader, val_loader = build_train_loader(args), build_val_loader(args)
     folder = run_folder(args)
-    state = open_run(folder, args)
+    state = find_run(folder, args)
     weights = {name: getattr(args, f"weights_{name}") for name in ("sound", "frame", "synthesizer")}
     separator = build_separator(args, weights, "none" if state else args.pretrained)
     model, device = parallelize(separator, args.num_gpus)
     optimizer = build_optimizer(args, separator)
+    if not state:
+        start_run(folder, args)
     logger.info("run %s on %s, %d clips to train on", folder, device, len(train_loader.dataset.clips))
     with make_pool(args.workers) as pool:
         evaluator = Evaluator(model, separator, device, val_loader, pool, args.list_val)

@@ -79,12 +79,12 @@ def path_ffmpeg():
     return imageio_ffmpeg.get_ffmpeg_exe()
 
 
-def run_ffmpeg(arguments, data=None, path_exe=None):
+def run_ffmpeg(arguments, data=None):
     """Run ffmpeg with `arguments` (a list of str), overwriting outputs; `data` (bytes) goes to its stdin.
 
     Returns its standard output (bytes). Raises UserError with ffmpeg's last line of complaint if it fails.
     """
-    start = [path_exe or path_ffmpeg(), "-hide_banner", "-loglevel", "error", "-y"]
+    start = [path_ffmpeg(), "-hide_banner", "-loglevel", "error", "-y"]
     stdin = {"input": data} if data is not None else {"stdin": subprocess.DEVNULL}
     result = subprocess.run(start + list(arguments), capture_output=True, **stdin)
     if result.returncode:

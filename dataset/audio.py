@@ -31,8 +31,6 @@ def read_window(path, centre_seconds, num_samples, rate):
                 wave = _cut(np.tile(whole, num_samples // length + 1), start, num_samples)
     except (OSError, soundfile.SoundFileError) as error:
         raise UserError(f"{path}: cannot be read as sound: {error}") from None
-    if not np.isfinite(wave).all():
-        raise UserError(f"{path}: holds samples that are not numbers")
     return np.clip(wave, -1.0, 1.0)
 
 
@@ -48,6 +46,8 @@ def _read(file, start, num_samples, rate):
         return np.zeros(num_samples, np.float32)
     file.seek(min(block * step_in, file.frames))
     wave = file.read(-(-(end - first) * step_in // step_out), dtype="float32", always_2d=True).mean(axis=1)
+    if not np.isfinite(wave).all():
+        raise UserError(f"{file.name}: holds samples that are not numbers")
     if step_in != step_out:
         wave = librosa.resample(wave, orig_sr=file.samplerate, target_sr=rate, res_type="soxr_hq")
     return _cut(wave, start - first, num_samples)

@@ -45,8 +45,8 @@ def fetch(url, path, attempts=ATTEMPTS, pause=PAUSE):
     if os.path.exists(path):
         return False
     part = path + ".part"
-    os.makedirs(os.path.dirname(path), exist_ok=True)
     try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         _transfer_patiently(url, part, attempts, pause)
         _check_checkpoint(part)
         os.replace(part, path)

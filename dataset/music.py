@@ -1,5 +1,6 @@
 """MUSICMixDataset: which clips, which moment -> one example of mix-and-separate."""
 
+import math
 import random
 from typing import NamedTuple
 
@@ -14,7 +15,6 @@ from utils import UserError
 EDGE_SECONDS = 8  # the centre of a training clip keeps this distance from the ends, where the clip allows it
 VOLUMES = 0.5, 1.5  # range of the factor on a clip's volume in training
 MAX_FAILURES = 10  # clips of one example that cannot be read, before it is given up
-PAIRS = ("category", "video", "original")
 
 
 class Sampling(NamedTuple):
@@ -85,9 +85,11 @@ class MUSICMixDataset(Dataset):
     def _check_groups(self):
         found, needed = len(np.unique(self.groups)), self.sampling.num_mix
         if self.pairs != "original" and found < needed:
-            what = "categories (the folders of sound files)" if self.pairs == "category" else "videos"
-            hint = "; pairs of `video` need only different videos" if self.pairs == "category" else ""
-            raise UserError(f"mixtures of {needed} need as many different {what}, found {found}{hint}")
+            what = "categories (folders of sound files)" if self.pairs == "category" else "videos"
+            raise UserError(
+                f"mixtures of {needed} need clips of as many different {what}, found {found} in "
+                f"{len(self.clips)} clips: --mix_pairs or --val_pairs video asks only for different videos"
+            )
 
     def _pick(self, index, picked, failures, rng, draws):
         """The number of the next clip: the first by index, others at random among those that may be mixed."""
@@ -143,9 +145,16 @@ def _group_numbers(clips, pairs):
 
 
 def _draw_centre(count, sampling, rng):
-    """A centre frame in [m + 1, count - m]; in a clip too short for it, with the largest m that fits."""
+    """A centre frame in [m + 1, count - m], of a clip of `count` frames.
+
+    m is 8 seconds, or what the pictures reach to, if that is more. Where a clip is too short for that, m is
+    half of the sound's window, and at most half of the clip.
+    """
     reach = sampling.num_frames // 2 * sampling.stride_frames
-    margin = min(max(EDGE_SECONDS * sampling.frame_rate, reach), (count - 1) // 2)
+    margin = max(EDGE_SECONDS * sampling.frame_rate, reach)
+    if 2 * margin >= count:
+        half_window = math.ceil(sampling.aud_len / sampling.aud_rate * sampling.frame_rate / 2)
+        margin = min(half_window, (count - 1) // 2)
     return int(rng.integers(margin + 1, count - margin + 1))
 
 

@@ -59,12 +59,19 @@ def convert(path_video, path_frames, path_audio, fps=FPS, rate=RATE, short_side=
         if not os.path.isfile(path_audio):
             temporary = stack.enter_context(replacing(path_audio))
             outputs += _sound_output(temporary, rate)
-            checks.append(lambda: _check(soundfile.info(temporary).frames, "the sound track is empty"))
+            checks.append(lambda: _check(_num_samples(temporary), "the sound track is empty"))
         if outputs:
             _run(path_video, outputs)
         for check in checks:
             check()
     return bool(outputs)
+
+
+def _num_samples(path):
+    try:
+        return soundfile.info(path).frames
+    except soundfile.SoundFileError:
+        return 0
 
 
 def _check(something, message):

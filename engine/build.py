@@ -45,7 +45,7 @@ def parallelize(separator, num_gpus):
     """(module to call, its device): the separator itself, or a DataParallel over several GPUs."""
     device = torch.device("cuda" if num_gpus else "cpu")
     separator.to(device)
-    return (nn.DataParallel(separator, range(num_gpus)) if num_gpus > 1 else separator), device
+    return (nn.DataParallel(separator, list(range(num_gpus))) if num_gpus > 1 else separator), device
 
 
 def build_optimizer(args, separator):
@@ -82,14 +82,13 @@ def build_sampling(args):
 
 def build_train_loader(args):
     """Batches of training mixtures, in an order that depends on seed and epoch alone; see `start_epoch`."""
-    clips = read_index(args.list_train)
-    dataset = MUSICMixDataset(
-        clips, build_sampling(args), True, args.mix_pairs, args.seed, repeats=args.dup_trainset
+    dataset = _build_dataset(
+        args.list_train, args, train=True, pairs=args.mix_pairs, repeats=args.dup_trainset
     )
     if len(dataset) < batch_size(args):
         raise UserError(
-            f"{args.list_train}: {len(clips)} clips in {args.dup_trainset} rounds (--dup_trainset) are fewer "
-            f"than the {batch_size(args)} of a batch"
+            f"{args.list_train}: {len(dataset.clips)} clips in {args.dup_trainset} rounds (--dup_trainset) "
+            f"are fewer than the {batch_size(args)} of a batch"
         )
     sampler = RandomSampler(dataset, generator=torch.Generator())
     return DataLoader(dataset, sampler=sampler, drop_last=True, **_loader_options(args))
@@ -104,11 +103,16 @@ def start_epoch(loader, epoch):
 
 def build_val_loader(args):
     """Batches of the fixed validation mixtures, in the order of the list."""
-    clips = read_index(args.list_val)
-    dataset = MUSICMixDataset(
-        clips, build_sampling(args), False, args.val_pairs, args.seed, max_items=args.num_val
-    )
+    dataset = _build_dataset(args.list_val, args, train=False, pairs=args.val_pairs, max_items=args.num_val)
     return DataLoader(dataset, shuffle=False, **_loader_options(args))
+
+
+def _build_dataset(path, args, **options):
+    try:
+        return MUSICMixDataset(read_index(path), build_sampling(args), seed=args.seed, **options)
+    except UserError as error:
+        message = str(error)
+        raise UserError(message if path in message else f"{path}: {message}") from None
 
 
 def _loader_options(args):

@@ -16,6 +16,8 @@ from utils import UserError, replacing, save_json
 FILE_STATE = "state_latest.pth"
 FILE_HISTORY = "history.json"
 NETS = ("sound", "frame", "synthesizer")
+PROGRESS = ("epoch", "finished", "best", "history")  # of a trainer
+STATE = ("nets", "optimizer", "scaler", "options", *PROGRESS)
 
 
 def weight_files(folder, suffix="best"):
@@ -27,27 +29,31 @@ def weight_files(folder, suffix="best"):
     return files
 
 
-def open_run(folder, args):
-    """Make the run's folder ready; returns the state to go on from, or None for a new run.
+def find_run(folder, args):
+    """The state of the run in `folder` to go on from, or None for a new run; changes nothing.
 
-    Raises UserError, and changes nothing, if another run lies there and --overwrite is not given.
+    Raises UserError if what lies there is another run, or weights without one, and --overwrite is not given.
     """
-    if args.overwrite and os.path.isdir(folder):
-        shutil.rmtree(folder)
+    if args.overwrite:
+        return None
     path = os.path.join(folder, FILE_STATE)
     if os.path.isfile(path):
         return _load_state(path, folder, args)
-    weights = [
-        name for name in (os.listdir(folder) if os.path.isdir(folder) else []) if name.endswith(".pth")
-    ]
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    weights = sorted(name for name in names if name.endswith(".pth") and not name.startswith("."))
     if weights:
         raise UserError(
-            f"{folder} holds weights ({', '.join(sorted(weights)[:3])}) but no {FILE_STATE} to go on from: "
+            f"{folder} holds weights ({', '.join(weights[:3])}) but no {FILE_STATE} to go on from: "
             "use another --id, or --overwrite to delete them, or --weights_* to start from them"
         )
-    os.makedirs(folder, exist_ok=True)
-    save_json(os.path.join(folder, FILE_OPTIONS), training_options(args))
     return None
+
+
+def start_run(folder, args):
+    """Make the folder of a new run; what lies there is deleted, see `find_run`."""
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)
+    save_json(os.path.join(folder, FILE_OPTIONS), training_options(args))
 
 
 def _load_state(path, folder, args):
@@ -55,15 +61,13 @@ def _load_state(path, folder, args):
         raise UserError(f"{folder} holds a run already (--no-resume): --overwrite deletes it")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        found = state["options"]
+        found = {key: state[key] for key in STATE}["options"]
     except Exception as error:  # torch.load raises many kinds for files that are no checkpoints
-        raise UserError(
-            f"{path}: not the state of a run ({type(error).__name__}); --overwrite deletes it"
-        ) from None
+        raise UserError(f"{path}: not the state of a run ({error!r}); --overwrite deletes it") from None
     wanted = training_options(args)
     keys = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
     if keys:
-        lines = [f"  --{key}: {found.get(key)!r} there, {wanted.get(key)!r} here" for key in keys]
+        lines = [f"  {key}: {found.get(key)!r} there, {wanted.get(key)!r} here" for key in keys]
         raise UserError(
             f"{folder} holds a run with other options:\n" + "\n".join(lines) + "\n"
             "Use its options to go on, another --id for a new run, or --overwrite to delete it"
@@ -71,34 +75,37 @@ def _load_state(path, folder, args):
     return state
 
 
-def save_run(trainer, is_best):
-    """Write all that an epoch leaves behind; `state_latest.pth` comes last."""
+def save_weights(trainer, is_best):
+    """Write plain state dicts of the three networks, and the history."""
     folder = trainer.folder
-    nets = {name: getattr(trainer.separator, f"net_{name}").state_dict() for name in NETS}
-    for name, state in nets.items():
-        for suffix in ("latest", "best") if is_best else ("latest",):
+    for name in NETS:
+        state = getattr(trainer.separator, f"net_{name}").state_dict()
+        for suffix in ("best", "latest") if is_best else ("latest",):
             _save(os.path.join(folder, f"{name}_{suffix}.pth"), state)
     _save(os.path.join(folder, "history_latest.pth"), trainer.history)
     save_json(os.path.join(folder, FILE_HISTORY), trainer.history)
+
+
+def save_state(trainer):
+    """Write all that the run needs to go on from here."""
     state = {
-        "nets": nets,
+        "nets": {name: getattr(trainer.separator, f"net_{name}").state_dict() for name in NETS},
         "optimizer": trainer.optimizer.state_dict(),
         "scaler": trainer.scaler.state_dict(),
-        "epoch": trainer.epoch,
-        "best": trainer.best,
-        "history": trainer.history,
         "options": training_options(trainer.args),
+        **{key: getattr(trainer, key) for key in PROGRESS},
     }
-    _save(os.path.join(folder, FILE_STATE), state)
+    _save(os.path.join(trainer.folder, FILE_STATE), state)
 
 
 def restore(state, trainer):
-    """Put the state of a run, as `open_run` gives it, into a new trainer of the same options."""
+    """Put the state of a run, as `find_run` gives it, into a new trainer of the same options."""
     for name in NETS:
         getattr(trainer.separator, f"net_{name}").load_state_dict(state["nets"][name])
     trainer.optimizer.load_state_dict(state["optimizer"])
     trainer.scaler.load_state_dict(state["scaler"])
-    trainer.epoch, trainer.best, trainer.history = (state[key] for key in ("epoch", "best", "history"))
+    for key in PROGRESS:
+        setattr(trainer, key, state[key])
 
 
 def read_history(folder):
@@ -108,6 +115,8 @@ def read_history(folder):
             return json.load(file)
     except FileNotFoundError:
         return {}
+    except ValueError as error:
+        raise UserError(f"{file.name}: not the history of a run: {error}") from None
 
 
 def _save(path, value):

@@ -1,6 +1,7 @@
 """Evaluation: separate the validation mixtures, score them, write metrics and the page."""
 
 import csv
+import logging
 import os
 
 import numpy as np
@@ -8,10 +9,12 @@ import torch
 
 import viz
 from engine.failures import Failures
-from engine.metrics import SCORES, summarize
+from engine.metrics import SCORES, SILENT_ESTIMATE, summarize
 from engine.results import Drawing, Mixture, finish_mixture
 from models.spectral import row_frequencies
 from utils import progress, replacing, save_json
+
+logger = logging.getLogger(__name__)
 
 MAX_PENDING = 32  # separated mixtures that wait for a worker; bounds memory
 
@@ -28,7 +31,7 @@ class Evaluator:
         self.device = device
         self.loader = loader
         self.pool = pool
-        self.path_list = path_list
+        self.failures = Failures(len(loader.dataset.clips), path_list)
 
     def run(self, folder, num_vis=0, swapped=False):
         """(summary, list of `Result`) of all mixtures; rows of the page for the first `num_vis` in `folder`.
@@ -37,19 +40,26 @@ class Evaluator:
         """
         self.model.eval()
         dataset = self.loader.dataset
-        failures = Failures(len(dataset.clips), self.path_list)
         results, futures, num_failed = [], [], 0
-        with progress(total=len(dataset), desc="evaluation", unit="mixture") as bar:
-            for batch in self.loader:
-                failures.add(batch)
-                num_failed += len(batch["dropped"])
-                for mixture in self._separate(batch, folder, num_vis, swapped):
-                    futures.append(self.pool.submit(finish_mixture, mixture))
-                    if len(futures) > MAX_PENDING:
-                        results.append(futures.pop(0).result())
-                bar.update(len(batch["info"]) + len(batch["dropped"]))
-            results += [future.result() for future in futures]
-        return _summarize(results, num_failed), results
+        try:
+            with progress(total=len(dataset), desc="evaluation", unit="mixture") as bar:
+                for batch in self.loader:
+                    self.failures.add(batch)
+                    num_failed += len(batch["dropped"])
+                    for mixture in self._separate(batch, folder, num_vis, swapped):
+                        futures.append(self.pool.submit(finish_mixture, mixture))
+                        if len(futures) > MAX_PENDING:
+                            results.append(futures.pop(0).result())
+                    bar.update(len(batch["info"]) + len(batch["dropped"]))
+                results += [future.result() for future in futures]
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+        for result in results:
+            if result.complaint:
+                logger.warning("mixture %d is not on the page: %s", result.index, result.complaint)
+        return _summarize(results, num_failed, len(self.failures)), results
 
     def _separate(self, batch, folder, num_vis, swapped):
         """The separated mixtures of a batch, a `Mixture` each."""
@@ -57,7 +67,8 @@ class Evaluator:
             return
         tensors = [batch[key].to(self.device, non_blocking=True) for key in ("mix", "sources", "frames")]
         with torch.no_grad():
-            out = self.model(*tensors, separate=True)
+            # By position: DataParallel would send a keyword to more GPUs than a small batch has mixtures for.
+            out = self.model(*tensors, True)
         length = out["waves"].shape[-1]
         out |= {"mix": batch["mix"][:, :length], "sources": batch["sources"][..., :length]}
         out = {key: value.float().cpu().numpy() for key, value in out.items()}
@@ -96,14 +107,19 @@ class Evaluator:
         )
 
 
-def _summarize(results, num_failed):
-    """The numbers of metrics.json: means over the mixtures that were scored, and counts."""
+def _summarize(results, num_failed, num_unreadable):
+    """The numbers of metrics.json: means over the mixtures that were scored, and counts.
+
+    num_failed: mixtures left out for clips that cannot be read; num_unreadable: such clips.
+    """
     scores = summarize([result.scores for result in results if not result.status])
     losses = [result.loss for result in results]
     return {
         "num_mixtures": len(results) + num_failed,
         "num_failed": num_failed,
+        "num_clips_unreadable": num_unreadable,
         "num_silent": sum(bool(result.status) for result in results),
+        "num_silent_estimates": sum(result.status == SILENT_ESTIMATE for result in results),
         "loss": float(np.mean(losses)) if losses else None,
         **{key: scores.get(key) for key in (*SCORES, *(key for key in scores if key not in SCORES))},
     }
@@ -123,8 +139,8 @@ def summary_line(summary):
     line += f", SI-SDR: {value('si_sdr', 4)}, SDR_oracle: {value('sdr_oracle', 4)}"
     if "sdr_swapped" in summary:
         line += f", SDR_swapped: {value('sdr_swapped', 4)}"
-    counts = {name: summary[f"num_{name}"] for name in ("mixtures", "failed", "silent")}
-    return line + f" ({counts['mixtures']} mixtures, {counts['failed']} failed, {counts['silent']} silent)"
+    counts = ", ".join(f"{summary[f'num_{name}']} {name}" for name in ("mixtures", "failed", "silent"))
+    return f"{line} ({counts}, {summary['num_clips_unreadable']} clips unreadable)"
 
 
 def write_metrics(folder, summary, results):

@@ -9,8 +9,7 @@ import mir_eval
 import numpy as np
 
 SILENCE = 1e-5  # a sound whose absolute samples sum to less is silent: no ratio to it is defined
-
-
+SILENT_ESTIMATE = "silent estimate"
 SCORES = ("sdr", "sir", "sar", "si_sdr", "sdr_mixture", "sdr_oracle")
 
 
@@ -40,7 +39,7 @@ def find_silence(sources, estimates, mix):
     if (np.abs(sources).sum(axis=1) < SILENCE).any():
         return "silent source"
     if (np.abs(estimates).sum(axis=1) < SILENCE).any():
-        return "silent estimate"
+        return SILENT_ESTIMATE
     return ""
 
 

@@ -1,9 +1,7 @@
-"""What becomes of one separated mixture, in a worker process: its scores, and its row on the page.
-
-This module must not import torch: every worker would load it.
-"""
+"""What becomes of one separated mixture, in a worker process: its scores, and its row on the page."""
 
 import multiprocessing
+import signal
 from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
 
@@ -13,6 +11,7 @@ import threadpoolctl
 import viz
 from dataset.frames import read_clip
 from engine.metrics import SCORES, find_silence, score_mixture
+from utils import UserError
 
 
 class Drawing(NamedTuple):
@@ -54,14 +53,18 @@ class Result(NamedTuple):
     status: str
     scores: dict
     row: dict | None
+    complaint: str = ""  # why there is no row where one was asked for
 
 
 def make_pool(num_workers):
     """Processes that finish mixtures; each computes on one thread."""
     context = multiprocessing.get_context("spawn")  # forks of a process with threads may hang
-    return ProcessPoolExecutor(
-        max(1, num_workers), context, initializer=threadpoolctl.threadpool_limits, initargs=(1,)
-    )
+    return ProcessPoolExecutor(max(1, num_workers), context, initializer=_start_worker)
+
+
+def _start_worker():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and ends its workers
+    threadpoolctl.threadpool_limits(1)
 
 
 def finish_mixture(mixture):
@@ -72,8 +75,13 @@ def finish_mixture(mixture):
         scores = score_mixture(
             mixture.sources, mixture.estimates, mixture.mix, mixture.oracle, mixture.swapped
         )
-    row = viz.write_row(mixture.drawing.folder, _view(mixture, scores)) if mixture.drawing else None
-    return Result(mixture.index, mixture.clips, mixture.loss, status, scores, row)
+    row, complaint = None, ""
+    if mixture.drawing:
+        try:
+            row = viz.write_row(mixture.drawing.folder, _view(mixture, scores))
+        except UserError as error:  # a picture that the network did not need, say: the scores stand
+            complaint = str(error)
+    return Result(mixture.index, mixture.clips, mixture.loss, status, scores, row, complaint)
 
 
 def _view(mixture, scores):

@@ -11,7 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 import viz
 from arguments import model_id, training_options
 from engine.build import start_epoch
-from engine.checkpoint import save_run
+from engine.checkpoint import save_state, save_weights
 from engine.evaluate import summary_line, write_metrics, write_page
 from engine.failures import Failures
 from utils import UserError, progress
@@ -45,21 +45,39 @@ class Trainer:
         self.evaluator = evaluator
         self.scaler = torch.amp.GradScaler(device.type, enabled=args.amp == "fp16")
         self.failures = Failures(len(loader.dataset.clips), args.list_train)
-        self.epoch = 0  # epochs that are done
+        self.epoch = 0  # epochs that are trained
+        self.finished = True  # whether the last of them is evaluated and written too
         self.best = math.inf  # lowest validation loss
         self.history = new_history()
+        self.board = None  # TensorBoard's writer, while the run goes on
 
     def run(self):
-        """Train the epochs that remain; after each write the checkpoint, and evaluate where it is due."""
-        args = self.args
-        with SummaryWriter(os.path.join(self.folder, "tensorboard"), purge_step=self.epoch) as self.board:
-            for epoch in range(self.epoch + 1, args.num_epoch + 1):
+        """Train the epochs that remain, and evaluate those that are due.
+
+        The state is written after training, before anything can go wrong in evaluation: a run that stops
+        there goes on with the evaluation.
+        """
+        if self.finished and self.epoch >= self.args.num_epoch:
+            logger.info("all %d epochs are trained", self.epoch)
+            return
+        first_step = self.epoch * len(self.loader) + 1
+        with SummaryWriter(os.path.join(self.folder, "tensorboard"), purge_step=first_step) as self.board:
+            if not self.finished:
+                self._finish_epoch()
+            for epoch in range(self.epoch + 1, self.args.num_epoch + 1):
                 self._train_epoch(epoch)
-                self.epoch = epoch
-                due = epoch % args.eval_epoch == 0 or epoch == args.num_epoch
-                is_best = due and self._evaluate()
-                save_run(self, is_best)
-                viz.plot_history(self.folder, self.history)
+                self.epoch, self.finished = epoch, False
+                save_state(self)
+                self._finish_epoch()
+
+    def _finish_epoch(self):
+        """Evaluate if it is due, and write what the epoch leaves behind."""
+        due = self.epoch % self.args.eval_epoch == 0 or self.epoch == self.args.num_epoch
+        is_best = due and self._evaluate()
+        self.finished = True
+        save_weights(self, is_best)
+        save_state(self)
+        viz.plot_history(self.folder, self.history)
 
     def _train_epoch(self, epoch):
         self.model.train()
@@ -68,22 +86,21 @@ class Trainer:
         total = len(self.loader)
         size = self.loader.batch_size
         with progress(total=total * size, desc=f"epoch {epoch}/{self.args.num_epoch}", unit="sample") as bar:
-            self._began = time.perf_counter()
+            began = time.perf_counter()
             losses = []  # since the last log line
             pending = None  # loss and clips of the step before: asked for while the next step computes
             for step, batch in enumerate(self.loader, 1):
                 self.failures.add(batch)
-                if not batch["info"]:
-                    continue
-                loss = self._step(batch)
-                self._check(pending)
-                pending = loss, batch["info"]
-                losses.append(loss)
+                if batch["info"]:
+                    losses.append(self._step(batch))
+                    self._check(pending)
+                    pending = losses[-1], batch["info"]
                 bar.update(size)
-                if step % self.args.disp_iter == 0 or step == total:
-                    mean = torch.stack(losses).mean().item()
-                    bar.set_postfix(loss=f"{mean:.4f}")
-                    self._record(epoch - 1 + step / total, mean, step * size)
+                if losses and (step % self.args.disp_iter == 0 or step == total):
+                    loss = torch.stack(losses).mean().item()
+                    bar.set_postfix(loss=f"{loss:.4f}")
+                    speed = step * size / (time.perf_counter() - began)
+                    self._record(epoch - 1 + step / total, loss, speed)
                     losses.clear()
             self._check(pending)
 
@@ -108,12 +125,11 @@ class Trainer:
             "check their sound, or lower the learning rates; the checkpoint of the epoch before is kept"
         )
 
-    def _record(self, epoch, loss, num_samples):
-        """Log, plot and keep the training loss at a fraction of an epoch, `num_samples` after its start."""
+    def _record(self, epoch, loss, speed):
+        """Log, plot and keep the training loss at a fraction of an epoch; speed: samples/s."""
         self.history["train"]["epoch"].append(epoch)
         self.history["train"]["err"].append(loss)
         rates = ", ".join(f"{group['lr']:.1e}" for group in self.optimizer.param_groups)
-        speed = num_samples / (time.perf_counter() - self._began)
         logger.info("epoch %.2f, loss %.4f, %.1f samples/s, learning rates %s", epoch, loss, speed, rates)
         self.board.add_scalar("train/loss", loss, round(epoch * len(self.loader)))
 
@@ -126,7 +142,7 @@ class Trainer:
         """Evaluate, write scores and page; True if the loss is the lowest so far."""
         page = os.path.join(self.folder, FOLDER_PAGE)
         summary, results = self.evaluator.run(page, self.args.num_vis)
-        summary = {"epoch": self.epoch, **summary, "num_clips_unreadable": len(self.failures)}
+        summary = {"epoch": self.epoch, **summary, "num_clips_replaced": len(self.failures)}
         logger.info("%s", summary_line(summary))
         curves = self.history["val"]
         for key, value in {"epoch": self.epoch, "err": summary["loss"], **summary}.items():

@@ -29,4 +29,5 @@ class Criterion(nn.Module):
 
 
 def _joined(masks):
+    # Lists are what the published code passed, and scripts written against it.
     return masks if isinstance(masks, torch.Tensor) else torch.cat(list(masks), dim=1)

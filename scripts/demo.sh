@@ -8,7 +8,9 @@ set -euo pipefail
 source "$(dirname -- "${BASH_SOURCE[0]}")/setup.sh"
 
 data=data/demo
+num_gpus=$(python -c 'import torch; print(min(1, torch.cuda.device_count()))')
 flags=(
+    --num_gpus "$num_gpus"
     --id demo
     --list_train "$data/train.csv"
     --list_val "$data/val.csv"
@@ -45,5 +47,5 @@ python create_index_files.py --root_audio "$data/audio" --root_frame "$data/fram
 echo "== 4/5 training" >&2
 python main.py "${flags[@]}"
 echo "== 5/5 evaluation on the validation clips" >&2
-id=$(python -c 'import arguments; print(arguments.model_id(arguments.parse_args()))' "${flags[@]}")
+id=$(python -c 'import arguments as a; print(a.model_id(a.parse_args(gpus_present=8)))' "${flags[@]}")
 python main.py "${flags[@]}" --mode eval --id "$id" --num_vis 24

@@ -99,3 +99,11 @@ def test_evaluation_reads_the_options_of_the_run(tmp_path):
     (folder / "options.json").write_text("{")
     with pytest.raises(UserError, match=r"options\.json"):
         parse_args(flags)
+
+
+def test_constants_that_two_rooms_know_agree():
+    """arguments.py must not load torch for a number."""
+    import arguments
+    from models import spectral
+
+    assert arguments.NUM_LOG_FREQS == spectral.NUM_LOG_FREQS

@@ -79,7 +79,8 @@ def test_what_cannot_be_read_is_named(tmp_path):
     (tmp_path / "text.wav").write_text("this is no sound")
     (tmp_path / "empty.wav").write_bytes(b"")
     soundfile.write(tmp_path / "none.wav", np.zeros(0), RATE)
-    soundfile.write(tmp_path / "nan.wav", np.full(20000, np.nan), RATE, subtype="FLOAT")
-    for name in ("text.wav", "empty.wav", "none.wav", "nan.wav", "missing.wav"):
+    for rate in (RATE, 44100):
+        soundfile.write(tmp_path / f"nan{rate}.wav", np.full(90000, np.nan), rate, subtype="FLOAT")
+    for name in ("nan11025.wav", "nan44100.wav", "text.wav", "empty.wav", "none.wav", "missing.wav"):
         with pytest.raises(UserError, match=name):
             read_window(str(tmp_path / name), 1.0, 1000, RATE)

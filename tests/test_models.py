@@ -128,6 +128,21 @@ def test_u_nets_keep_the_size_and_learn_at_every_level(arch, levels):
     assert all(parameter.grad.abs().sum() > 0 for parameter in net.parameters())
 
 
+def test_kaiming_weights_keep_the_size_of_what_passes_through():
+    """The published ones are so small that even batch normalisation, for its epsilon, lets little through."""
+    torch.manual_seed(0)
+    x, sizes = torch.randn(2, 1, 64, 64), {}
+    for init in ("normal", "kaiming"):
+        inner = []
+        net = build_sound("unet5", fc_dim=3, ngf=8, init=init)
+        second_norm = net.unet_block.model[1].model[2]
+        second_norm.register_forward_hook(lambda module, args, out, inner=inner: inner.append(out.std()))
+        net(x)
+        sizes[init] = inner[0]
+    assert sizes["normal"] < 0.1
+    assert 0.5 < sizes["kaiming"] < 2
+
+
 @pytest.mark.parametrize(("arch", "side"), [("resnet18fc", 2), ("resnet18dilated", 4)])
 @pytest.mark.parametrize("pool", ["maxpool", "avgpool"])
 def test_pooling_is_over_time_and_space_at_once(arch, side, pool):
@@ -165,6 +180,7 @@ def test_activations():
     "build",
     [
         lambda: build_sound("unet9"),
+        lambda: build_sound(init="xavier"),
         lambda: build_frame("vgg", pretrained=False),
         lambda: build_frame(pool_type="minpool", pretrained=False),
         lambda: build_frame(img_norm="layer", pretrained=False),

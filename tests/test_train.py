@@ -108,7 +108,7 @@ def test_other_options_are_refused_and_nothing_is_touched(tree, tmp_path, no_poo
     for more, message in [
         (
             ["--seed", "9", "--lr_sound", "0.5"],
-            "--lr_sound: 0.001 there, 0.5 here\n  --seed: 1234 there, 9 here",
+            "lr_sound: 0.001 there, 0.5 here\n  seed: 1234 there, 9 here",
         ),
         (["--no-resume"], "--overwrite"),
     ]:
@@ -120,6 +120,26 @@ def test_other_options_are_refused_and_nothing_is_touched(tree, tmp_path, no_poo
     assert {name: os.path.getmtime(os.path.join(folder, name)) for name in os.listdir(folder)} == before
     main.main([*argv, "--seed", "9", "--overwrite"])
     assert read(folder, "options.json")["seed"] == 9
+
+
+def test_overwriting_deletes_nothing_until_the_new_run_can_start(tree, tmp_path, no_pool, capsys):
+    argv = flags(tree, tmp_path, "--num_epoch", "1")
+    main.main(argv)
+    with pytest.raises(SystemExit):
+        main.main([*argv, "--overwrite", "--weights_sound", str(tmp_path / "missing.pth")])
+    assert "missing.pth" in capsys.readouterr().err
+    assert os.path.isfile(os.path.join(run_folder(parse_args(argv)), "sound_best.pth"))
+
+
+def test_an_epoch_whose_evaluation_failed_is_not_trained_again(tree, tmp_path, no_pool, monkeypatch):
+    argv = flags(tree, tmp_path, "--num_epoch", "1")
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_evaluate", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            main.main(argv)
+    monkeypatch.setattr(Trainer, "_train_epoch", lambda self, epoch: 1 / 0)
+    main.main(argv)
+    assert read(run_folder(parse_args(argv)), "history.json")["val"]["epoch"] == [1]
 
 
 def test_weights_without_their_run_are_not_overwritten(tree, tmp_path, no_pool, capsys):
