@@ -18,6 +18,7 @@ from utils import UserError
 def flags(tree, tmp_path, *more):
     lists = ["--list_train", f"{tree[0]}/train.csv", "--list_val", f"{tree[0]}/val.csv"]
     run = "--id t --num_epoch 4 --dup_trainset 1 --num_vis 0 --disp_iter 1 --lr_steps 3 --num_val 2".split()
+    run += ["--mask_thres", "0.4"]  # so that the masks of networks that know nothing yet are not empty
     return [*SMALL, *lists, *run, "--ckpt", str(tmp_path), *more]
 
 
@@ -91,7 +92,7 @@ def test_a_run_leaves_its_files_and_evaluation_needs_three_of_them(
     for name in ("sound", "frame", "synthesizer"):
         os.rename(os.path.join(folder, f"{name}_best.pth"), released / f"{name}_best.pth")
     monkeypatch.chdir(tree[0])
-    small = [*SMALL, "--num_val", "2", "--list_val", "val.csv", "--num_vis", "1"]
+    small = [*SMALL, "--num_val", "2", "--list_val", "val.csv", "--num_vis", "1", "--mask_thres", "0.4"]
     main.main(["--mode", "eval", "--id", "released", "--ckpt", str(tmp_path), *small])
     scores = read(released, "metrics.json")
     for key in ("loss", "sdr", "sir", "sar", "si_sdr", "sdr_mixture", "sdr_oracle"):
