@@ -85,29 +85,36 @@ class Separator(nn.Module):
 
     @torch.no_grad()
     def pixel_energy(self, mix, frames):
-        """Which pixels sound: the energy of the mixture under each pixel's mask, [B, N, h, w].
+        """Which pixels sound: the energy of the sound under each pixel's mask, [B, N, h, w].
 
-        mix [B, L]; frames uint8 [B, N, 3, T, H, W], of which the middle picture is looked at.
+        mix [B, L]; frames uint8 [B, N, 3, T, H, W], of which the middle picture is looked at. The sound is
+        the mixture, as published. With softmax masks, whose logits mean something only beside one another,
+        each pixel competes with the average pixel of its picture for the sound that the picture got.
         """
         warped_mix = self.spectral.warp(self.spectral.stft(mix).abs() + EPSILON)
+        sound, reference = warped_mix[:, None].expand(-1, frames.shape[1], -1, -1), 0.0
         middle = frames.shape[3] // 2
         with self._autocast(mix.device):
             pictures = self._normalise(frames[:, :, :, middle : middle + 1])
             maps = self.net_frame.forward_multiframe(pictures, pool=False)[:, :, 0]
             maps = activate(maps, self.settings.img_activation).unflatten(0, frames.shape[:2])
             feat_sound = self._listen(warped_mix)
-            rows = [self._energy_of(row, feat_sound, warped_mix) for row in maps.unbind(dim=3)]
+            if self.settings.output_activation == "softmax":
+                sound = sound * self.predict_masks(warped_mix, frames)
+                average = maps.mean(dim=(3, 4))  # logits are linear in image features
+                reference = self.net_synthesizer.forward_sources(average, feat_sound)[:, :, None]
+            rows = [self._energy_of(row, feat_sound, reference, sound) for row in maps.unbind(dim=3)]
         return torch.stack(rows, dim=2)
 
-    def _energy_of(self, feats, feat_sound, warped_mix):
+    def _energy_of(self, feats, feat_sound, reference, sound):
         """[B, N, w] for the pixels [B, N, C, w]: a row at a time, since a mask for each is large."""
         pixels = feats.transpose(2, 3)
-        logits = self.net_synthesizer.forward_sources(pixels.flatten(1, 2), feat_sound).float()
-        # One pixel has no others to share with: its softmax against silence is the sigmoid.
+        logits = self.net_synthesizer.forward_sources(pixels.flatten(1, 2), feat_sound)
+        logits = logits.unflatten(1, pixels.shape[1:3]) - reference
         activation = self.settings.output_activation
-        masks = activate(logits, "sigmoid" if activation == "softmax" else activation)
-        energy = (masks * warped_mix[:, None]).square().sum(dim=(2, 3))
-        return energy.unflatten(1, pixels.shape[1:3])
+        # Of two that share, the softmax is the sigmoid of the difference.
+        masks = activate(logits.float(), "sigmoid" if activation == "softmax" else activation)
+        return (masks * sound[:, :, None]).square().sum(dim=(3, 4))
 
     def _listen(self, warped_mix):
         features = self.net_sound(warped_mix[:, None].log())

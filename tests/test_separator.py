@@ -107,6 +107,20 @@ def test_pixel_energy_is_that_of_each_pixels_mask(batch):
     torch.testing.assert_close(energy[:, 1], expected, rtol=1e-4, atol=1e-6)
 
 
+def test_pixel_energy_under_a_softmax_is_a_competition_of_pixels(batch):
+    """A pixel that equals the average of its picture gets half of each bin of the picture's sound."""
+    mix, _, frames = batch
+    separator = make_separator(output_activation="softmax").eval()
+    flat = torch.nn.Parameter(torch.zeros_like(separator.net_frame.fc.weight))
+    separator.net_frame.fc.weight = flat
+    energy = separator.pixel_energy(mix, frames)
+    with torch.no_grad():
+        warped = separator.spectral.warp(separator.spectral.stft(mix).abs())[:, None]
+        sound = warped * separator.predict_masks(warped[:, 0], frames)
+    expected = (0.5 * sound).square().sum((2, 3))
+    torch.testing.assert_close(energy, expected[..., None, None].expand(-1, -1, 4, 4), rtol=1e-3, atol=1e-5)
+
+
 def test_bf16_is_close_to_float32(batch):
     loss, loss_bf16 = (make_separator(amp=amp).eval()(*batch)["loss"] for amp in ("off", "bf16"))
     assert loss_bf16.dtype == torch.float32
