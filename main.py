@@ -4,6 +4,7 @@ import logging
 import os
 
 import torch
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from arguments import model_id, parse_args, run_folder
 from engine.build import (
@@ -66,7 +67,8 @@ def main(argv=None):
     """The command."""
     set_up_logging()
     args = parse_args(argv, torch.cuda.device_count())
-    evaluate(args) if args.mode == "eval" else train(args)
+    with logging_redirect_tqdm():  # log lines go above a progress bar, not into it
+        evaluate(args) if args.mode == "eval" else train(args)
 
 
 if __name__ == "__main__":

@@ -50,9 +50,10 @@ def find_run(folder, args):
 
 
 def start_run(folder, args):
-    """Make the folder of a new run; what lies there is deleted, see `find_run`."""
-    shutil.rmtree(folder, ignore_errors=True)
-    os.makedirs(folder)
+    """Make the folder of a new run; with --overwrite what lies there is deleted, see `find_run`."""
+    if args.overwrite and os.path.isdir(folder):
+        shutil.rmtree(folder)
+    os.makedirs(folder, exist_ok=True)
     save_json(os.path.join(folder, FILE_OPTIONS), training_options(args))
 
 

@@ -143,6 +143,17 @@ def test_an_epoch_whose_evaluation_failed_is_not_trained_again(tree, tmp_path, n
     assert read(run_folder(parse_args(argv)), "history.json")["val"]["epoch"] == [1]
 
 
+def test_other_files_in_the_folder_of_a_new_run_stay(tree, tmp_path, no_pool, monkeypatch):
+    argv = flags(tree, tmp_path, "--num_epoch", "1")
+    notes = os.path.join(run_folder(parse_args(argv)), "notes.txt")
+    os.makedirs(os.path.dirname(notes))
+    with open(notes, "w", encoding="utf-8") as file:
+        file.write("mine")
+    monkeypatch.setattr(Trainer, "run", lambda self: None)
+    main.main(argv)
+    assert os.path.isfile(notes)
+
+
 def test_weights_without_their_run_are_not_overwritten(tree, tmp_path, no_pool, capsys):
     argv = flags(tree, tmp_path)
     folder = run_folder(parse_args(argv))
