@@ -13,6 +13,8 @@ from dataset.frames import read_clip
 from engine.metrics import SCORES, find_silence, score_mixture
 from utils import UserError
 
+MAX_WORKERS = 16  # each holds some hundred MB
+
 
 class Drawing(NamedTuple):
     """What a mixture's row on the page needs besides its sounds. F, T: mask; h, w: map of image features."""
@@ -57,9 +59,9 @@ class Result(NamedTuple):
 
 
 def make_pool(num_workers):
-    """Processes that finish mixtures; each computes on one thread."""
+    """Processes that finish mixtures, 1 to 16; each computes on one thread."""
     context = multiprocessing.get_context("spawn")  # forks of a process with threads may hang
-    return ProcessPoolExecutor(max(1, num_workers), context, initializer=_start_worker)
+    return ProcessPoolExecutor(min(max(num_workers, 1), MAX_WORKERS), context, initializer=_start_worker)
 
 
 def _start_worker():
