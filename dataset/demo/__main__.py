@@ -16,7 +16,7 @@ import time
 
 from dataset.demo.clip import Task
 from dataset.demo.score import INSTRUMENTS
-from utils import UserError, command, progress, replacing
+from utils import UserError, command, progress, save_json
 
 GENERATOR = 1  # raise it when the same seed gives other clips
 SECONDS_LOW, SECONDS_HIGH = 8, 600
@@ -83,8 +83,7 @@ def check_settings(args):
     try:
         found = _read_settings(path)
         if found is None:
-            with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-                json.dump(settings, file)
+            save_json(path, settings)
             return
     except OSError as error:
         raise UserError(f"{args.out}: cannot be written: {error.strerror}") from None

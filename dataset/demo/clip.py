@@ -1,7 +1,6 @@
 """One clip of the demonstration set: drawn, played, encoded and written with what is true of it."""
 
 import contextlib
-import json
 import os
 import subprocess
 import tempfile
@@ -15,7 +14,7 @@ from dataset.demo.picture import FRAME_RATE, HEIGHT, WIDTH, Film
 from dataset.demo.score import compose
 from dataset.demo.sound import perform
 from dataset.demo.soundfont import AUDIO_RATE
-from utils import UserError, path_ffmpeg, replacing
+from utils import UserError, path_ffmpeg, replacing, save_json
 
 ID_LENGTH = 11
 ID_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
@@ -93,9 +92,7 @@ class Task(NamedTuple):
         for source, letter in zip(sources, self.letters, strict=False):
             source["track"] = f"{self.id}.{letter}.wav"
         truth = {"id": self.id, "seconds": self.seconds, "fps": FRAME_RATE, "sources": sources}
-        with replacing(f"{self.stem}.json") as temporary, open(temporary, "w", encoding="utf-8") as file:
-            json.dump(truth, file)
-            file.write("\n")
+        save_json(f"{self.stem}.json", truth)
 
     def _write_video(self, film, sound):
         with replacing(f"{self.stem}.mp4") as temporary, tempfile.TemporaryDirectory() as folder:
