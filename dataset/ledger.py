@@ -1,0 +1,97 @@
+"""What became of each video: a CSV table with a header, a row for each, written while the work goes on."""
+
+import csv
+import fcntl
+import io
+import os
+import threading
+
+from utils import UserError, replacing
+
+# Names of files need not be text in any encoding: their bytes go to the table and come back as they were.
+TEXT = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
+
+
+class Ledger:
+    """A table of rows {column: str}, of which the first `num_keys` columns tell rows apart.
+
+    `with Ledger(path, columns, num_keys) as ledger:` reads what is there into `ledger.rows` and keeps other
+    processes out; `record` puts a row into the file at once, in place of an earlier one of the same key. At
+    the end the rows are sorted. A process that is killed loses at most the row that it was writing.
+    Raises UserError if the file is in use, cannot be written or is another kind of table.
+    """
+
+    def __init__(self, path, columns, num_keys=1):
+        self.path = path
+        self.columns = tuple(columns)
+        self.num_keys = num_keys
+        self.rows = {}  # {key, a tuple of str: row}
+        self._mutex = threading.Lock()
+        self._file = self._lock = None
+
+    def __enter__(self):
+        folder, name = os.path.split(os.path.abspath(self.path))
+        try:
+            os.makedirs(folder, exist_ok=True)
+            self._lock = open(os.path.join(folder, f".{name}.lock"), "w")
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written: {error}") from None
+        try:
+            self._keep_others_out()
+            self.rows = self._read()
+            self._write()
+            self._file = open(self.path, "a", **TEXT)
+        except BaseException:
+            self._lock.close()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self._file.close()
+        self._write()
+        self._lock.close()
+
+    def record(self, **row):
+        """Note a row, given by all of its columns; any thread may call it."""
+        row = {column: str(row[column]) for column in self.columns}
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\n").writerow(row.values())
+        with self._mutex:
+            self.rows[self._key(row)] = row
+            self._file.write(line.getvalue())
+            self._file.flush()
+
+    def _key(self, row):
+        return tuple(row[column] for column in self.columns[: self.num_keys])
+
+    def _keep_others_out(self):
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"{self.path}: in use: the same command is running already") from None
+
+    def _read(self):
+        """The rows in the file. A line without an end was being written when its process was killed."""
+        try:
+            with open(self.path, **TEXT) as file:
+                text = file.read()
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be read: {error}") from None
+        lines = csv.reader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
+        header = next(lines, None)
+        if header is not None and tuple(header) != self.columns:
+            raise UserError(
+                f"{self.path}: expected the columns {','.join(self.columns)}, found {','.join(header)}"
+            )
+        rows = (
+            dict(zip(self.columns, line, strict=True)) for line in lines if len(line) == len(self.columns)
+        )
+        return {self._key(row): row for row in rows}
+
+    def _write(self):
+        with replacing(self.path) as temporary, open(temporary, "w", **TEXT) as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(self.columns)
+            writer.writerows(self.rows[key].values() for key in sorted(self.rows))
