@@ -75,19 +75,29 @@ def progress(iterable=None, **kwargs):
 
 
 def path_ffmpeg():
-    """The ffmpeg binary that imageio-ffmpeg brings along."""
-    return imageio_ffmpeg.get_ffmpeg_exe()
+    """The ffmpeg binary that imageio-ffmpeg brings along or finds. Raises UserError if there is none."""
+    try:
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise UserError(f"no ffmpeg: {error}") from None
 
 
-def run_ffmpeg(arguments, data=None):
+def run_ffmpeg(arguments, data=None, log=None, ffmpeg=None):
     """Run ffmpeg with `arguments` (a list of str), overwriting outputs; `data` (bytes) goes to its stdin.
 
+    log: a list that takes the lines of its log; ffmpeg: the binary, None for imageio-ffmpeg's.
     Returns its standard output (bytes). Raises UserError with ffmpeg's last line of complaint if it fails.
     """
-    start = [path_ffmpeg(), "-hide_banner", "-loglevel", "error", "-y"]
+    start = [ffmpeg or path_ffmpeg(), "-hide_banner", "-loglevel", "error", "-y"]
     stdin = {"input": data} if data is not None else {"stdin": subprocess.DEVNULL}
-    result = subprocess.run(start + list(arguments), capture_output=True, **stdin)
+    try:
+        result = subprocess.run(start + list(arguments), capture_output=True, **stdin)
+    except OSError as error:
+        raise UserError(f"{start[0]}: cannot be run as ffmpeg: {error}") from None
+    lines = result.stderr.decode(errors="replace").strip().splitlines()
+    if log is not None:
+        log += lines
     if result.returncode:
-        lines = result.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
-        raise UserError(f"ffmpeg failed ({result.returncode}): {lines[-1]}")
+        complaints = [line for line in lines if line != "Conversion failed!"] or ["no message"]
+        raise UserError(f"ffmpeg failed ({result.returncode}): {complaints[-1]}")
     return result.stdout

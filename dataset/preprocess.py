@@ -2,185 +2,127 @@
 
     <videos>/<category>/<id>.mp4  ->  <out>/frames/<category>/<id>.mp4/000001.jpg ...   `fps` a second
                                       <out>/audio/<category>/<id>.wav                   mono, 16 bit
+                                      <out>/preprocess.csv                              what came of each
 
-Picture k is what the video shows at (k - 0.5) / fps seconds. The outputs of a video appear whole or not at
-all; what is there already is left alone, so that a second run makes only what is missing.
+Picture k shows what the video shows at (k - 0.5) / fps seconds, to half a picture. The outputs of a video
+appear whole or not at all. What is there already, made with the same settings, is left alone: a run goes on
+where one was stopped.
 """
 
 import argparse
 import contextlib
+import hashlib
 import os
-import shutil
+import re
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
-import soundfile
+from dataset.convert import Settings, convert
+from dataset.ledger import Ledger
+from dataset.preprocess_benchmark import benchmark
+from utils import UserError, command, progress, run_ffmpeg
 
-from utils import UserError, command, progress, replacing, run_ffmpeg
-
-FPS = 8  # pictures a second
-RATE = 11025  # Hz
-SHORT_SIDE = 256  # pixels
-JPEG_QUALITY = 3  # ffmpeg's scale: 2 is best, 31 worst
-MAX_CHANNELS = 8  # of a sound track, averaged
-MAX_DAMAGED = 0.05  # share of a track's packets that may fail to decode
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v")
-PICTURES, SOUND = "0:V:0", "0:a:0"  # ffmpeg's names of the tracks; capital V: cover art is no video
+COLUMNS = ("video", "state", "reason", "frames", "seconds")
 
 
 def find_videos(root):
     """The videos under `root`, at any depth, as sorted paths relative to it. Hidden files are passed over."""
     if not os.path.isdir(root):
         raise UserError(f"no folder {root}: expected videos in it, as in {root}/<category>/<id>.mp4")
-    paths = [
-        os.path.relpath(os.path.join(folder, name), root)
-        for folder, _, names in os.walk(root, followlinks=True)
-        for name in names
-        if name.lower().endswith(VIDEO_SUFFIXES) and not name.startswith(".")
-    ]
+    paths = []
+    for folder, inner, names in os.walk(root, followlinks=True):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        videos = (name for name in names if name.lower().endswith(VIDEO_SUFFIXES) and name[0] != ".")
+        paths += [os.path.relpath(os.path.join(folder, name), root) for name in videos]
     if not paths:
         raise UserError(f"no videos under {root}: expected {', '.join(VIDEO_SUFFIXES)}")
     return sorted(paths)
 
 
-def convert(path_video, path_frames, path_audio, fps=FPS, rate=RATE, short_side=SHORT_SIDE):
-    """Make the folder `path_frames` and the file `path_audio` of a video where they are missing, in one pass.
+def in_shard(name, shard):
+    """Whether a video belongs to `shard` = (i, n), i from 1 on; by its id, so that any machine agrees."""
+    number, count = shard
+    video = os.path.splitext(os.path.basename(name))[0]
+    return int.from_bytes(hashlib.sha256(os.fsencode(video)).digest()[:8], "big") % count == number - 1
 
-    fps: pictures a second; rate: Hz; short_side: pixels that the shorter side may have at most, 0 for any.
-    Returns whether there was anything to make. Raises UserError if pictures or sound cannot be read.
+
+def convert_all(root, out, jobs, settings=None, shard=(1, 1)):
+    """Convert the videos of a shard under `root` into `out`, `jobs` at a time, and write `preprocess.csv`.
+
+    Returns ({video: Result}, {video: why it failed}). Raises UserError if there are no videos, or if the same
+    command is running already.
     """
-    with contextlib.ExitStack() as stack:
-        outputs, checks = [], []
-        if not os.path.isdir(path_frames):
-            folder = stack.enter_context(_replacing_folder(path_frames))
-            outputs += _pictures_output(folder, fps, short_side)
-            checks.append(lambda: _check(os.listdir(folder), "the video track holds no picture"))
-        if not os.path.isfile(path_audio):
-            temporary = stack.enter_context(replacing(path_audio))
-            outputs += _sound_output(temporary, rate)
-            checks.append(lambda: _check(_num_samples(temporary), "the sound track is empty"))
-        if outputs:
-            _run(path_video, outputs)
-        for check in checks:
-            check()
-    return bool(outputs)
-
-
-def _num_samples(path):
-    try:
-        return soundfile.info(path).frames
-    except soundfile.SoundFileError:
-        return 0
-
-
-def _check(something, message):
-    if not something:
-        raise UserError(message)
-
-
-@contextlib.contextmanager
-def _replacing_folder(path):
-    """Like `utils.replacing`, for a folder that is not there yet."""
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    temporary = tempfile.mkdtemp(dir=os.path.dirname(path) or ".", prefix=".writing-")
-    try:
-        os.chmod(temporary, 0o755)
-        yield temporary
-        os.replace(temporary, path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
-def _file(path):
-    """A path that ffmpeg takes for neither an option (`-x.mp4`) nor a protocol (`a:b.mp4`)."""
-    return f"file:{os.path.abspath(path)}"
-
-
-def _pictures_output(folder, fps, short_side):
-    # Rounding to the nearest puts a source frame at t on picture round(t * fps) + 1, and each picture is the
-    # last frame put on it or before it: the one on screen at (k - 0.5) / fps. start_time=0: a track that
-    # begins late is filled with its first frame.
-    filters = f"fps={fps}:start_time=0:round=near"
-    if short_side:
-        width = f"if(lt(iw,ih),min(iw,{short_side}),-1)"
-        height = f"if(lt(iw,ih),-1,min(ih,{short_side}))"
-        filters += f",scale=w='{width}':h='{height}'"
-    pattern = os.path.join(_file(folder).replace("%", "%%"), "%06d.jpg")
-    return ["-map", PICTURES, "-vf", filters, "-q:v", str(JPEG_QUALITY), "-threads", "1", pattern]
-
-
-def _sound_output(path, rate):
-    # `-ac 1` makes tracks decoded to floats 1.41 times too loud; pan's `<` averages the channels that exist.
-    # aresample fills gaps and a late beginning with silence, so that sound and pictures stay together.
-    channels = "+".join(f"c{number}" for number in range(MAX_CHANNELS))
-    filters = f"aresample=async=1:first_pts=0,pan=mono|c0<{channels},aresample={rate}"
-    return ["-map", SOUND, "-af", filters, "-c:a", "pcm_s16le", "-f", "wav", _file(path)]
-
-
-def _run(path_video, outputs):
-    start = ["-max_error_rate", str(MAX_DAMAGED), "-threads", "1", "-i", _file(path_video)]
-    try:
-        run_ffmpeg(start + outputs)
-    except UserError as error:
-        raise UserError(_reason(path_video, error)) from None
-
-
-def _reason(path_video, error):
-    """What is wrong with a video, in words: ffmpeg's last line seldom says."""
-    sees, hears = _can_read(path_video, PICTURES), _can_read(path_video, SOUND)
-    if not (sees or hears):
-        return "cannot be read as a video"
-    if not sees:
-        return "no picture that can be read"
-    if not hears:
-        return "no sound that can be read"
-    return str(error)
-
-
-def _can_read(path_video, track):
-    try:
-        run_ffmpeg(["-i", _file(path_video), "-map", track, "-t", "1", "-f", "null", "-"])
-    except UserError:
-        return False
-    return True
-
-
-def convert_all(root, out, jobs, **options):
-    """Convert every video under `root` into `out`, `jobs` at a time; `options` go to `convert`.
-
-    Returns (number made, number already there, failures as sorted lines of text).
-    """
-    targets, failures = _targets(find_videos(root), out)
-    made = []
-    with ThreadPoolExecutor(jobs) as pool:
-        futures = {
-            pool.submit(convert, os.path.join(root, name), *paths, **options): name
-            for name, paths in targets.items()
+    names = [name for name in find_videos(root) if in_shard(name, shard)]
+    tag = "" if shard == (1, 1) else "-{}of{}".format(*shard)
+    targets, failures = _targets(names, out)
+    results = {}
+    with Ledger(os.path.join(out, f"preprocess{tag}.csv"), COLUMNS) as ledger, _staging(out, tag) as staging:
+        for name, reason in failures.items():
+            ledger.record(video=name, state="failed", reason=reason, frames="", seconds="")
+        tasks = {
+            name: (os.path.join(root, name), *paths, staging, settings) for name, paths in targets.items()
         }
+        for name, outcome in _in_parallel(tasks, jobs):
+            if isinstance(outcome, Exception):
+                failures[name] = str(outcome)
+            else:
+                results[name] = outcome
+            ledger.record(video=name, **_row(outcome))
+    return results, failures
+
+
+def _row(outcome):
+    if isinstance(outcome, Exception):
+        return {"state": "failed", "reason": " ".join(str(outcome).split()), "frames": "", "seconds": ""}
+    state = "found" if outcome.found else "done"
+    return {
+        "state": state,
+        "reason": outcome.note,
+        "frames": outcome.num_frames,
+        "seconds": f"{outcome.seconds:.2f}",
+    }
+
+
+def _in_parallel(tasks, jobs):
+    """Yield (video, Result or the error) as they come; large videos begin first, so that all end together."""
+    names = sorted(tasks, key=lambda name: -os.lstat(tasks[name][0]).st_size)
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = {pool.submit(convert, *tasks[name]): name for name in names}
         try:
             for future in progress(as_completed(futures), total=len(futures), unit="video"):
                 try:
-                    made.append(future.result())
+                    yield futures[future], future.result()
                 except (UserError, OSError) as error:
-                    failures.append(f"{futures[future]}: {error}")
-        except BaseException:
+                    yield futures[future], error
+        finally:
             pool.shutdown(cancel_futures=True)
-            raise
-    return sum(made), made.count(False), sorted(failures)
+
+
+@contextlib.contextmanager
+def _staging(out, tag):
+    """A hidden folder for work in progress. Those of killed runs are removed; the ledger keeps others out."""
+    start = f".preprocess{tag or '-all'}-"
+    # An ffmpeg of a killed run may still be writing: without its folder it ends.
+    with tempfile.TemporaryDirectory(dir=out, prefix=start) as folder:
+        for name in os.listdir(out):
+            if name.startswith(start) and name != os.path.basename(folder):
+                os.rename(os.path.join(out, name), os.path.join(folder, name))
+        yield folder
 
 
 def _targets(names, out):
-    """{video: (frames folder, sound file)}, and a line for each video whose outputs would be another's."""
-    targets, failures, owners = {}, [], {}
+    """{video: (folder of pictures, sound file)}, and {video: reason} where these would be another's."""
+    targets, failures, owners = {}, {}, {}
     for name in names:
         path_audio = os.path.join(out, "audio", os.path.splitext(name)[0] + ".wav")
         owner = owners.setdefault(path_audio, name)
         if owner == name:
             targets[name] = (os.path.join(out, "frames", name), path_audio)
         else:
-            failures.append(f"{name}: {owner} has the same id: rename or remove one of them")
+            failures[name] = f"{owner} has the same id: rename or remove one of them"
     return targets, failures
 
 
@@ -193,20 +135,32 @@ def _number(lowest):
     return parse
 
 
+def _shard(text):
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise argparse.ArgumentTypeError(f"expected i/n with i from 1 to n, as in 2/8, found {text!r}")
+    return int(match[1]), int(match[2])
+
+
 def _parse(argv):
     parser = argparse.ArgumentParser(
         prog="python -m dataset.preprocess", description="Turn videos into frames and sounds for training."
     )
-    parser.add_argument("--videos", default="data/videos", help="folder of <category>/<id>.mp4 (%(default)s)")
-    parser.add_argument("--out", default="data", help="folder to make frames/ and audio/ in (%(default)s)")
-    parser.add_argument("--fps", type=_number(1), default=FPS, help="pictures a second (%(default)s)")
-    parser.add_argument("--rate", type=_number(1), default=RATE, help="samples a second (%(default)s)")
-    parser.add_argument(
-        "--short_side", type=_number(0), default=SHORT_SIDE, help="at most, pixels; 0: as it is (%(default)s)"
+    add, default = parser.add_argument, Settings()
+    add("--videos", default="data/videos", help="folder of <category>/<id>.mp4 (%(default)s)")
+    add("--out", default="data", help="folder to make frames/ and audio/ in (%(default)s)")
+    add("--fps", type=_number(1), default=default.fps, help="pictures a second (%(default)s)")
+    add("--rate", type=_number(1), default=default.rate, help="samples a second (%(default)s)")
+    add(
+        "--short_side",
+        type=_number(0),
+        default=default.short_side,
+        help="pixels that the shorter side of a picture may have; 0: as it is (%(default)s)",
     )
-    parser.add_argument(
-        "--jobs", type=_number(1), default=os.cpu_count() or 1, help="videos at a time (%(default)s)"
-    )
+    add("--jobs", type=_number(1), default=os.cpu_count() or 1, help="videos at a time (%(default)s)")
+    add("--shard", type=_shard, default=(1, 1), metavar="I/N", help="do only the I-th of N parts (all)")
+    add("--ffmpeg", metavar="PATH", help="another ffmpeg than the one that imageio-ffmpeg brings")
+    add("--benchmark", action="store_true", help="measure speed on some of the videos and write nothing")
     return parser.parse_args(argv)
 
 
@@ -214,13 +168,40 @@ def _parse(argv):
 def main(argv=None):
     """Convert the videos that the command line names; exit status 1 if any of them failed."""
     args = _parse(argv)
-    made, kept, failures = convert_all(
-        args.videos, args.out, args.jobs, fps=args.fps, rate=args.rate, short_side=args.short_side
-    )
-    for line in failures:
-        print(f"failed: {line}", file=sys.stderr)
-    print(f"{made + kept + len(failures)} videos: {made} made, {kept} already there, {len(failures)} failed")
+    settings = Settings(args.fps, args.rate, args.short_side, args.ffmpeg)
+    run_ffmpeg(["-version"], ffmpeg=args.ffmpeg)  # one error if there is none, not one for each video
+    if args.benchmark:
+        print(
+            benchmark(
+                [os.path.join(args.videos, name) for name in find_videos(args.videos)], args.jobs, settings
+            )
+        )
+        return 0
+    start = time.monotonic()
+    results, failures = convert_all(args.videos, args.out, args.jobs, settings, args.shard)
+    _report(results, failures, args, time.monotonic() - start)
     return int(bool(failures))
+
+
+def _report(results, failures, args, elapsed):
+    for name, result in sorted(results.items()):
+        if result.note:
+            print(f"note: {name}: {result.note}", file=sys.stderr)
+    for name in sorted(failures):
+        print(f"failed: {name}: {failures[name]}", file=sys.stderr)
+    made = [result.seconds for result in results.values() if result.made]
+    found = sum(result.found for result in results.values())
+    line = (
+        f"{len(results) + len(failures)} videos: {len(made)} made, {len(results) - len(made)} already there, "
+        f"{len(failures)} failed"
+    )
+    if made:
+        line += f"; {sum(made) / elapsed / args.jobs:.0f} seconds of video per second and job"
+    print(line)
+    if found:
+        print(
+            f"{found} of them do not say how they were made and were kept: remove them to have them made here"
+        )
 
 
 if __name__ == "__main__":

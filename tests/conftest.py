@@ -8,6 +8,7 @@ import soundfile
 from PIL import Image
 
 from dataset.index import Clip, write_index
+from tests.videos import make_video, tone
 
 RATE = 11025  # samples/s
 FPS = 8
@@ -47,3 +48,10 @@ def tree(tmp_path_factory):
     write_index(os.path.join(root, "train.csv"), clips)
     write_index(os.path.join(root, "val.csv"), clips[:6])
     return root, clips
+
+
+@pytest.fixture(scope="session")
+def good_video(tmp_path_factory):
+    """Three seconds of grey with a tone."""
+    path = tmp_path_factory.mktemp("good") / "good.mp4"
+    return make_video(path, [100] * 75, 25, tone(3), codec="aac")
