@@ -1,37 +1,81 @@
 """A window of a sound file -> waveform. Only the window is read, wav and mp3 alike."""
 
+import io
 import math
+import os
 
 import librosa
 import numpy as np
 import soundfile
 
-from utils import UserError
+from utils import UserError, run_ffmpeg
 
 MARGIN = 256  # samples at the target rate, read on each side so that the resampler has settled
 MARGIN_MP3 = 8192  # likewise for mp3, whose decoder needs some packets after a jump before it is right
+MAX_LEVEL = 32  # of a float sample; 1 is full scale, and what is louder than this was never divided to be so
+NO_SOUND = {1, 7}  # libsndfile's codes of an unknown format; its text for 7 speaks of a missing file
+LENGTH_TAGS = b"Xing", b"Info", b"VBRI"  # in an mp3's first packet, if that says how many there are
 
 
 def read_window(path, centre_seconds, num_samples, rate):
     """Mono waveform [num_samples] float32 in -1..1, centred at `centre_seconds`, at `rate` samples/s.
 
     Zero where the file ends; a file shorter than the window is repeated first. Channels are averaged.
-    Raises UserError, naming the file, if it cannot be read or holds no sound.
+    Raises UserError, naming the file, if it cannot be read, holds no sound, or lacks the window's part of
+    the sound that its header promises.
     """
     start = int(centre_seconds * rate) - num_samples // 2
     try:
-        with soundfile.SoundFile(path) as file:
-            length = file.frames * rate // file.samplerate  # of the whole file, at the target rate
-            if length < 1:
-                raise UserError(f"{path}: holds no sound")
-            if length >= num_samples:
-                wave = _read(file, start, num_samples, rate)
-            else:
-                whole = _read(file, 0, length, rate)
-                wave = _cut(np.tile(whole, num_samples // length + 1), start, num_samples)
-    except (OSError, soundfile.SoundFileError) as error:
-        raise UserError(f"{path}: cannot be read as sound: {error}") from None
-    return np.clip(wave, -1.0, 1.0)
+        with open(path, "rb") as stream, _open_sound(stream) as file:
+            wave = _window(file, start, num_samples, rate)
+    except soundfile.LibsndfileError as error:
+        reason = "not a wav or mp3 file, or damaged" if error.code in NO_SOUND else error.error_string
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+    else:
+        return np.clip(wave, -1.0, 1.0)
+    raise UserError(f"{path}: cannot be read as sound: {reason}")
+
+
+def _open_sound(stream):
+    if not os.fstat(stream.fileno()).st_size:
+        raise UserError("the file is empty")
+    # By its number: libsndfile then goes by the content alone, not by the name.
+    file = soundfile.SoundFile(stream.fileno(), closefd=False)
+    if file.format != "MP3" or _tells_length(stream.name):
+        return file
+    # libsndfile guesses the length from the first packet's bit rate and stops there: if the rate varies, far
+    # too early. Such a file, which only streaming encoders write, is decoded whole.
+    file.close()
+    source = f"file:{os.path.abspath(stream.name)}"
+    return soundfile.SoundFile(io.BytesIO(run_ffmpeg(["-i", source, "-c:a", "pcm_s16le", "-f", "wav", "-"])))
+
+
+def _tells_length(path):
+    """Whether an mp3's first packet, after the ID3 tag if there is one, says how long the sound is."""
+    with open(path, "rb") as stream:
+        head = stream.read(10)
+        size = 0
+        for seven_bits in head[6:]:
+            size = size * 128 + seven_bits
+        stream.seek(10 + size if head.startswith(b"ID3") else 0)
+        packet = stream.read(256)
+    return any(tag in packet for tag in LENGTH_TAGS)
+
+
+def _window(file, start, num_samples, rate):
+    length = _length(file, rate)
+    if length < 1:
+        raise UserError("holds no sound")
+    if length >= num_samples:
+        return _read(file, start, num_samples, rate)
+    whole = _read(file, 0, length, rate)
+    return _cut(np.tile(whole, num_samples // length + 1), start, num_samples)
+
+
+def _length(file, rate):
+    """Of the whole file, in samples at `rate`, as its header has it."""
+    return file.frames * rate // file.samplerate
 
 
 def _read(file, start, num_samples, rate):
@@ -42,14 +86,20 @@ def _read(file, start, num_samples, rate):
     margin = MARGIN_MP3 if file.format == "MP3" else MARGIN if step_in != step_out else 0
     block = max(start - margin, 0) // step_out
     first, end = block * step_out, start + num_samples + margin
-    if end <= first:
+    if end <= first or first >= _length(file, rate):
         return np.zeros(num_samples, np.float32)
-    file.seek(min(block * step_in, file.frames))
-    wave = file.read(-(-(end - first) * step_in // step_out), dtype="float32", always_2d=True).mean(axis=1)
-    if not np.isfinite(wave).all():
-        raise UserError(f"{file.name}: holds samples that are not numbers")
-    if step_in != step_out:
+    file.seek(block * step_in)
+    channels = file.read(-(-(end - first) * step_in // step_out), dtype="float32", always_2d=True)
+    if not (np.abs(channels) <= MAX_LEVEL).all():  # nor is NaN
+        raise UserError(f"samples reach {np.abs(channels).max():g}, expected -1 to 1")
+    wave = channels.mean(axis=1)
+    if step_in != step_out and len(wave):
         wave = librosa.resample(wave, orig_sr=file.samplerate, target_sr=rate, res_type="soxr_hq")
+    if first + len(wave) <= max(start, 0) < _length(file, rate):
+        raise UserError(
+            f"no sound at {max(start, 0) / rate:.1f} s, though {file.frames / file.samplerate:.1f} s are "
+            "promised: cut off or damaged"
+        )
     return _cut(wave, start - first, num_samples)
 
 

@@ -4,11 +4,13 @@ import os
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from utils import UserError
 
 OVERSIZE = 1.1  # in training pictures are resized to this much more than what is cropped from them
+FORMATS = "JPEG", "PNG", "GIF", "BMP", "WEBP"  # however the file is named; PIL's others even run programs
+MAX_ASPECT = 100  # longer side / shorter side; resized, a thinner picture may not fit in memory
 
 
 class Crop(NamedTuple):
@@ -36,7 +38,8 @@ def read_clip(folder, numbers, size, crop=None):
     """Pictures `numbers` of `folder` -> uint8 [3, T, size, size].
 
     `crop` None: the shorter side to `size`, bicubic, and the centre. A `Crop`: the shorter side to
-    int(1.1 * size), and cropped there. Raises UserError, naming the file, for a picture that cannot be read.
+    int(1.1 * size), and cropped there. Pictures are taken as they are stored: transparency and a camera's
+    note of its orientation are ignored. Raises UserError, naming the file, for one that cannot be read.
     """
     side = size if crop is None else int(OVERSIZE * size)
     clip = np.stack([_read_picture(path_frame(folder, k), side, size, crop or CENTRE) for k in numbers])
@@ -44,13 +47,7 @@ def read_clip(folder, numbers, size, crop=None):
 
 
 def _read_picture(path, side, size, crop):
-    try:
-        with Image.open(path) as picture:
-            picture = picture.convert("RGB")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such picture") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: cannot be read as a picture: {error}") from None
+    picture = _open_picture(path)
     short = min(picture.size)
     width, height = (max(side, int(side * length / short)) for length in picture.size)
     picture = picture.resize((width, height), Image.Resampling.BICUBIC)
@@ -59,3 +56,22 @@ def _read_picture(path, side, size, crop):
     if crop.mirror:
         picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return np.asarray(picture)
+
+
+def _open_picture(path):
+    try:
+        with Image.open(path, formats=FORMATS) as picture:
+            if max(picture.size) > MAX_ASPECT * min(picture.size):
+                width, height = picture.size
+                raise ValueError(f"{width} × {height} pixels, expected at most 1 : {MAX_ASPECT}")
+            if picture.mode.startswith("I"):  # 16 bit; `convert` alone makes nearly all of it white
+                picture = picture.point(lambda value: value / 256)
+            return picture.convert("RGB")
+    except FileNotFoundError:
+        remark = "" if os.path.isdir(os.path.dirname(path)) else ", nor its folder"
+        raise UserError(f"{path}: no such picture{remark}") from None
+    except UnidentifiedImageError:
+        reason = "the file is not a picture" if os.path.getsize(path) else "the file is empty"
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = getattr(error, "strerror", None) or error
+    raise UserError(f"{path}: cannot be read as a picture: {reason}")

@@ -1,4 +1,9 @@
-"""Pictures: sizes, crops, mirrors and what cannot be read."""
+"""Pictures: sizes, crops, mirrors, colours and what cannot be read."""
+
+import io
+import os
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -6,6 +11,8 @@ from PIL import Image
 
 from dataset.frames import Crop, path_frame, read_clip
 from utils import UserError
+
+COLOUR = 200, 100, 50
 
 
 @pytest.fixture
@@ -16,6 +23,22 @@ def folder(tmp_path):
         pixels = np.stack([red, green, np.full_like(red, 40 * k)], axis=2).astype(np.uint8)
         Image.fromarray(pixels).save(path_frame(tmp_path, k), quality=95)
     return str(tmp_path)
+
+
+def encode(image, kind="JPEG", **options):
+    """The bytes of a file."""
+    stream = io.BytesIO()
+    image.save(stream, format=kind, **({"quality": 95} if kind in ("JPEG", "WEBP") else {}) | options)
+    return stream.getvalue()
+
+
+def make_ycck():
+    """A JPEG as Photoshop writes it: inks as luma and chroma, all inverted. Pillow writes only plain CMYK."""
+    cyan, magenta, yellow, black = Image.new("RGB", (64, 48), COLOUR).convert("CMYK").split()
+    inks = Image.merge("RGB", (cyan, magenta, yellow)).convert("YCbCr").split()
+    content = bytearray(encode(Image.merge("CMYK", [*(i.point(lambda v: 255 - v) for i in inks), black])))
+    content[content.find(b"Adobe") + 11] = 2  # the mark that says YCCK
+    return bytes(content)
 
 
 def test_layout_and_order_of_the_numbers(folder):
@@ -37,18 +60,133 @@ def test_crop_and_mirror_are_the_same_for_all_pictures(folder):
     np.testing.assert_array_equal(mirrored, left[..., ::-1])
 
 
-@pytest.mark.parametrize("mode", ["L", "CMYK", "P"])
-def test_other_colour_spaces(tmp_path, mode):
-    image = Image.new("RGB", (50, 40), (200, 100, 50)).convert(mode)
-    image.save(path_frame(tmp_path, 1), format="PNG" if mode == "P" else "JPEG")
-    assert read_clip(str(tmp_path), [1], 32).shape == (3, 1, 32, 32)
+GREY = 124, 124, 124  # of COLOUR, by luma
+PLAIN = Image.new("RGB", (64, 48), COLOUR)
+PALETTE = PLAIN.convert("P", palette=Image.Palette.ADAPTIVE)
+GOOD = {
+    "progressive": (encode(PLAIN, progressive=True), COLOUR),
+    "grey": (encode(PLAIN.convert("L")), GREY),
+    "CMYK": (encode(PLAIN.convert("CMYK")), COLOUR),
+    "YCCK": (make_ycck(), COLOUR),
+    "palette": (encode(PALETTE, "PNG"), COLOUR),
+    "palette with transparency": (encode(PALETTE, "PNG", transparency=b"\0\x80"), COLOUR),
+    "transparent": (encode(Image.new("RGBA", (64, 48), (*COLOUR, 128)), "PNG"), COLOUR),
+    "grey, transparent": (encode(Image.new("LA", (64, 48), (124, 9)), "PNG"), GREY),
+    "1 bit": (encode(Image.new("1", (64, 48), 1), "PNG"), (255, 255, 255)),
+    "16 bit": (encode(Image.fromarray(np.full((48, 64), 124 * 257, np.uint16)), "PNG"), GREY),
+    "GIF": (encode(PALETTE, "GIF"), COLOUR),
+    "BMP": (encode(PLAIN, "BMP"), COLOUR),
+    "WEBP": (encode(PLAIN, "WEBP"), COLOUR),
+    "1 × 1": (encode(Image.new("RGB", (1, 1), COLOUR)), COLOUR),
+    "1 × 100": (encode(Image.new("RGB", (1, 100), COLOUR)), COLOUR),
+    "400 × 4": (encode(Image.new("RGB", (400, 4), COLOUR)), COLOUR),
+    "bytes after the end": (encode(PLAIN) + bytes(100), COLOUR),
+}
 
 
-def test_what_cannot_be_read_is_named(folder, tmp_path):
-    with pytest.raises(UserError, match=r"000009\.jpg: no such picture"):
-        read_clip(folder, [1, 9], 32)
-    whole = (tmp_path / "000002.jpg").read_bytes()
-    for content in (b"", b"no picture", whole[: len(whole) // 2]):
-        (tmp_path / "000002.jpg").write_bytes(content)
-        with pytest.raises(UserError, match=r"000002\.jpg: cannot be read"):
-            read_clip(folder, [2], 32)
+@pytest.mark.parametrize(("content", "colour"), GOOD.values(), ids=GOOD)
+def test_kinds_of_pictures_keep_their_colours(tmp_path, content, colour):
+    with open(path_frame(tmp_path, 1), "wb") as file:
+        file.write(content)
+    for crop in (None, Crop(1.0, 0.0, True)):
+        clip = read_clip(str(tmp_path), [1], 32, crop)
+        assert clip.shape == (3, 1, 32, 32)
+        np.testing.assert_allclose(clip.transpose(1, 2, 3, 0) - np.float32(colour), 0, atol=3)
+
+
+def test_a_note_of_the_orientation_is_ignored(folder):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    with Image.open(path_frame(folder, 1)) as image:
+        image.save(path_frame(folder, 8))
+        image.save(path_frame(folder, 9), exif=exif)
+    plain, noted = read_clip(folder, [8, 9], 32).transpose(1, 0, 2, 3)
+    np.testing.assert_array_equal(noted, plain)
+
+
+@pytest.mark.parametrize("name", ["ü 日本 😀", "a'b\"c", "-x", "%06d", "a:b", "id.mp4"])
+def test_folders_with_odd_names(tmp_path, name):
+    (tmp_path / name).mkdir()
+    PLAIN.save(path_frame(tmp_path / name, 1))
+    assert read_clip(str(tmp_path / name), [1], 32).shape == (3, 1, 32, 32)
+
+
+def make_png(width, height):
+    """A PNG that claims a size and holds nothing."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    )
+
+
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8))
+WHOLE, PROGRESSIVE = encode(NOISE), encode(NOISE, progressive=True)
+PNG, GIF, WEBP = (encode(NOISE, kind) for kind in ("PNG", "GIF", "WEBP"))
+FOREIGN, CUT = "the file is not a picture", "runcated"  # Pillow's words, in upper and lower case
+BAD = {
+    "empty": (b"", "the file is empty"),
+    "text": (b"no picture", FOREIGN),
+    "page": (b"<html><body>404</body></html>", FOREIGN),
+    "zeros": (bytes(5000), FOREIGN),
+    "noise": (np.random.default_rng(0).bytes(5000), FOREIGN),
+    "drawing": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', FOREIGN),
+    "program": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n", FOREIGN),
+    "first bytes": (WHOLE[:3], FOREIGN),
+    "first marks": (b"\xff\xd8\xff\xd9", FOREIGN),
+    "cut in the header": (WHOLE[:200], CUT),
+    "cut in the tables": (WHOLE[:600], CUT),
+    "half": (WHOLE[: len(WHOLE) // 2], CUT),
+    "all but 20 bytes": (WHOLE[:-20], CUT),
+    "all but the end mark": (WHOLE[:-2], CUT),
+    "half, progressive": (PROGRESSIVE[: len(PROGRESSIVE) // 2], CUT),
+    "half a PNG": (PNG[: len(PNG) // 2], CUT),
+    "damaged PNG": (PNG[:5000] + bytes(1000) + PNG[6000:], "broken data"),
+    "half a GIF": (GIF[: len(GIF) // 2], CUT),
+    "half a WEBP": (WEBP[: len(WEBP) // 2], "cannot be read"),
+    "no pixels": (make_png(0, 0), FOREIGN),
+    "too many pixels": (make_png(30000, 30000), "decompression bomb"),
+    "too thin": (encode(Image.new("RGB", (1, 4000))), "1 × 4000 pixels, expected at most 1 : 100"),
+    "too flat": (encode(Image.new("RGB", (65500, 1))), "65500 × 1 pixels, expected at most 1 : 100"),
+}
+
+
+def error_of(folder, numbers=(1,)):
+    """What `read_clip` says; it must be one line, without another error behind it."""
+    with pytest.raises(UserError) as caught:
+        read_clip(str(folder), numbers, 32)
+    assert "\n" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(("content", "words"), BAD.values(), ids=BAD)
+def test_what_cannot_be_read_is_named(folder, content, words):
+    with open(path_frame(folder, 2), "wb") as file:
+        file.write(content)
+    message = error_of(folder, [1, 2, 3])
+    assert message.startswith(f"{path_frame(folder, 2)}: cannot be read as a picture: ")
+    assert words in message
+    assert message.count("000002.jpg") == 1
+    assert read_clip(folder, [1, 3], 32).shape == (3, 2, 32, 32)
+
+
+def test_what_is_missing_is_named(folder):
+    assert error_of(folder, [1, 9]) == f"{path_frame(folder, 9)}: no such picture"
+    assert error_of(f"{folder}/none") == f"{path_frame(f'{folder}/none', 1)}: no such picture, nor its folder"
+
+
+def test_what_is_no_file_is_named(folder):
+    os.mkdir(path_frame(folder, 4))
+    os.symlink("000005.jpg", path_frame(folder, 5))
+    os.symlink("nowhere.jpg", path_frame(folder, 6))
+    assert error_of(folder, [4]).endswith("000004.jpg: cannot be read as a picture: Is a directory")
+    assert "000005.jpg: cannot be read as a picture: Too many levels" in error_of(folder, [5])
+    assert error_of(folder, [6]).endswith("000006.jpg: no such picture")
+    assert error_of(path_frame(folder, 1)).endswith(": Not a directory")
+    assert error_of("x" * 300).endswith(": File name too long")
+    assert "null byte" in error_of("a\0b")
