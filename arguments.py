@@ -158,7 +158,17 @@ def _add_data(group):
     add = group.add_argument
     add("--list_train", default="data/train.csv", help="index file of training clips")
     add("--list_val", default="data/val.csv", help="index file of validation clips")
-    add("--num_val", default=-1, type=int, help="mixtures to evaluate; -1: one for each validation clip")
+    add(
+        "--list_val_mix",
+        default="",
+        help="mixture list, see create_index_files.py: evaluate these mixtures, not those of --list_val",
+    )
+    add(
+        "--num_val",
+        default=-1,
+        type=int,
+        help="mixtures to evaluate; -1: one for each validation clip, or all of --list_val_mix",
+    )
     add("--dup_trainset", default=100, type=int, help="rounds of the training list that make an epoch")
     pairs = ("category", "video", "original")
     add("--mix_pairs", default="category", choices=pairs, help="training: clips of a mixture differ in this")
@@ -232,6 +242,11 @@ def run_folder(args):
     return os.path.join(args.ckpt, model_id(args))
 
 
+def path_val(args):
+    """The file that evaluation reads: a mixture list, or an index file."""
+    return args.list_val_mix or args.list_val
+
+
 def batch_size(args):
     """Mixtures in a step."""
     return args.batch_size_per_gpu * max(args.num_gpus, 1)
@@ -240,6 +255,8 @@ def batch_size(args):
 def training_options(args):
     """{option: value} of all that must agree between a run and its continuation."""
     options = {key: value for key, value in vars(args).items() if key not in FREE_OPTIONS}
+    if not args.list_val_mix:
+        del options["list_val_mix"]  # runs from before this option know nothing of it, and go on
     return options | {"batch_size": batch_size(args)}
 
 

@@ -1,224 +1,260 @@
-"""Write data/train.csv and data/val.csv from folders of sounds and frames: `python create_index_files.py`."""
+"""Write data/train.csv and data/val.csv from folders of sounds and frames: `python create_index_files.py`.
+
+--check reads index files instead, and says what is wrong with them.
+"""
 
 import argparse
-import hashlib
 import os
-import re
-from collections import Counter, defaultdict
+import sys
+from collections import Counter
 
-from dataset.frames import path_frame
-from dataset.index import Clip, write_index
-from dataset.preprocess import VIDEO_SUFFIXES
+from dataset.check import check_lists, count_cases, report
+from dataset.index import write_index, write_mixtures, write_rows
+from dataset.mixtures import draw_mixtures
+from dataset.split import PARTS, draw, read_split, split, videos_of
+from dataset.tree import SOUND_UNREADABLE, find_clips
 from utils import UserError, command
 
-AUDIO_SUFFIXES = (".wav", ".mp3")  # the first is preferred
-SUFFIXES = re.compile("(" + "|".join(map(re.escape, VIDEO_SUFFIXES + AUDIO_SUFFIXES)) + ")+$", re.IGNORECASE)
-PARTS = ("train", "val")
-NO_CATEGORY = "(none)"
-# MUSIC-21: two of these, with a space between them, name a folder of duets.
-# fmt: off
-CATEGORIES = (
-    "accordion", "acoustic_guitar", "bagpipe", "banjo", "bassoon", "cello", "clarinet", "congas", "drum",
-    "electric_bass", "erhu", "flute", "guzheng", "piano", "pipa", "saxophone", "trumpet", "tuba", "ukulele",
-    "violin", "xylophone",
-)
-# fmt: on
+TRAINSET_RATIO = 0.8
+ROOT_FRAME, ROOT_FRAME_OLD = "./data/frames", "./data/frame"
+MIXTURES = {2: "val_mix2.csv", 3: "val_mix3.csv"}  # by their number of clips
+LISTS = (*(f"{part}.csv" for part in PARTS), "duets.csv", *MIXTURES.values())
+MAX_NAMED = 10  # examples that are printed of each kind
 
 
-def find_sounds(root):
-    """The sound files under `root`: {path without suffixes: relative path}."""
-    sounds = {}
-    for suffix in AUDIO_SUFFIXES:
-        for folder, _, names in _walk(root):
-            for name in sorted(names):
-                if name.lower().endswith(suffix) and not name.startswith("."):
-                    sounds.setdefault(_key(folder, name), _join(folder, name))
-    return sounds
+def find(args):
+    """The clips that the command line's trees hold, see `dataset.tree.Found`."""
+    roots_frame = args.root_frame
+    if roots_frame == [ROOT_FRAME] and not os.path.isdir(ROOT_FRAME) and os.path.isdir(ROOT_FRAME_OLD):
+        roots_frame = [ROOT_FRAME_OLD]
+    trees = list(zip(args.root_audio, roots_frame, strict=True))
+    return find_clips(trees, args.fps, args.min_seconds, args.max_difference)
 
 
-def find_frames(root):
-    """The folders of pictures under `root`: {path without suffixes: (relative path, set of names)}."""
-    clips = {}
-    for folder, _, names in sorted(_walk(root)):
-        pictures = {name for name in names if name.endswith(".jpg") and not name.startswith(".")}
-        if pictures:
-            clips.setdefault(_key(folder), (folder, pictures))
-    return clips
+def divide(found, args):
+    """{part: its clips}, of the parts that are asked for, and [(Clip, reason)] of all that are left out."""
+    left_out, names = found.left_out, list(PARTS) if args.test_ratio else list(PARTS[:2])
+    if args.split_ids:
+        ids = read_split(args.split_ids)
+        parts, names = ids, [part for part in PARTS if part in args.split_ids]
+        here = {clip.id for clip in found.solos}
+        gone = Counter(part for video, part in ids.items() if video not in here)
+        for part in names:
+            say(f"{args.split_ids[part]}: {gone[part]} of {Counter(ids.values())[part]} ids are not here")
+        left_out = left_out + [(clip, "in none of the lists") for clip in found.solos if clip.id not in ids]
+    else:
+        parts = split(videos_of(found.solos), args.trainset_ratio, args.seed, args.test_ratio)
+    lists = {part: [clip for clip in found.solos if parts.get(clip.id) == part] for part in names}
+    return lists, left_out
 
 
-def _walk(root):
-    """os.walk with folders relative to `root`, forward slashes, and no hidden ones: half-written clips."""
-    if not os.path.isdir(root):
-        raise UserError(f"no folder {root}: make it with `python -m dataset.preprocess`, or name another one")
-    for folder, inner, names in os.walk(root, followlinks=True):
-        inner[:] = [name for name in inner if not name.startswith(".")]
-        relative = os.path.relpath(folder, root).replace(os.sep, "/")
-        yield ("" if relative == "." else relative), inner, names
-
-
-def _join(*parts):
-    return "/".join(part for part in parts if part)
-
-
-def _key(*parts):
-    return SUFFIXES.sub("", _join(*parts))
-
-
-def category_of(key):
-    """The name of the folder that a clip lies in: `trumpet` of `trumpet/STKXyBGSGyE`."""
-    return os.path.basename(os.path.dirname(key)) or NO_CATEGORY
-
-
-def id_of(key):
-    """The video's id: `STKXyBGSGyE` of `trumpet/STKXyBGSGyE`."""
-    return os.path.basename(key)
-
-
-def is_duet(category, categories):
-    """Whether a name is two of `categories` with a space between: `flute violin`, not `steel drum`."""
-    words = category.split(" ")
-    halves = ((" ".join(words[:cut]), " ".join(words[cut:])) for cut in range(1, len(words)))
-    return any(first in categories and second in categories for first, second in halves)
-
-
-def match(root_audio, root_frames, min_frames):
-    """Bring sounds and frames together.
-
-    Returns {key: Clip} of the solo clips with both and at least `min_frames` frames, and a Counter of the
-    reasons why others were left out.
-    """
-    sounds, frames = find_sounds(root_audio), find_frames(root_frames)
-    keys = sounds.keys() | frames.keys()
-    categories = {category_of(key) for key in keys}.union(CATEGORIES)
-    clips, left_out = {}, Counter()
-    for key in sorted(keys):
-        path_frames, pictures = frames.get(key, ("", set()))
-        reason = _reason(category_of(key), categories, key in sounds, pictures, min_frames)
-        if reason:
-            left_out[reason] += 1
+def write_lists(lists, folder, args):
+    """Write each part's clips, and mixtures of those for validation; say what is written."""
+    written = {f"{part}.csv": (write_index, clips, "clips") for part, clips in lists.items() if clips}
+    for num_mix, name in MIXTURES.items():
+        mixtures = draw_mixtures(lists.get("val", ()), num_mix, args.num_mixtures, args.seed)
+        if mixtures:
+            written[name] = write_mixtures, mixtures, f"mixtures of {num_mix}"
         else:
-            clips[key] = Clip(
-                os.path.join(root_audio, sounds[key]), os.path.join(root_frames, path_frames), len(pictures)
-            )
-    return clips, left_out
+            say(f"no {name}: it needs clips for val of {num_mix} categories and as many videos")
+    for name in LISTS:
+        path = os.path.join(folder, name)
+        if name in written:
+            write, rows, what = written[name]
+            write(path, rows)
+            say(f"wrote {path}: {len(rows)} {what}")
+        elif os.path.exists(path):
+            say(f"note: {path} is of an earlier run and was not rewritten")
 
 
-def _reason(category, categories, has_sound, pictures, min_frames):
-    """Why a clip is left out; None if it is not."""
-    if is_duet(category, categories):
-        return "duet"
-    if not pictures:
-        return "no frames"
-    if not has_sound:
-        return "no sound"
-    if pictures != {path_frame("", number) for number in range(1, len(pictures) + 1)}:
-        return f"frames not numbered from {path_frame('', 1)} on without a gap"
-    if len(pictures) < min_frames:
-        return f"fewer than {min_frames:g} frames"
-    return None
-
-
-def split(keys, ratio, seed):
-    """Divide clips between training and validation: {key: "train" or "val"}.
-
-    A video goes wholly to one part, whatever categories it occurs in. In every category `ratio` of the
-    videos, rounded, are for training, and one at least is in each part where there are two. The order of
-    `keys` does not matter. A video more or less moves one other at most, if it is in one category.
-    """
-    categories = defaultdict(set)  # of each video
-    for key in keys:
-        categories[id_of(key)].add(category_of(key))
-    counts = Counter(name for names in categories.values() for name in names)
-    room = {name: _num_train(count, ratio) for name, count in counts.items()}
-    parts = {}
-    # Videos in several categories come first: the others then fill up what is left in each.
-    for video in sorted(categories, key=lambda video: (-len(categories[video]), _draw(video, seed))):
-        fits = all(room[name] > 0 for name in categories[video])
-        parts[video] = "train" if fits else "val"
-        for name in categories[video]:
-            room[name] -= fits
-    return {key: parts[id_of(key)] for key in keys}
-
-
-def _num_train(count, ratio):
-    """How many of a category's `count` videos are for training."""
-    train = round(ratio * count)
-    return min(max(train, 1), count - 1) if count > 1 else train
-
-
-def _draw(video, seed):
-    """A number for each video that depends on nothing but the seed."""
-    return hashlib.sha256(f"{seed}/{video}".encode(errors="surrogateescape")).digest()
-
-
-def summary(parts, left_out):
+def summary(lists, left_out):
     """The table of clips per category, and what was left out, as text."""
-    counts = {part: Counter(category_of(key) for key in parts if parts[key] == part) for part in PARTS}
+    counts = {part: Counter(clip.category for clip in clips) for part, clips in lists.items()}
     names = sorted(set().union(*counts.values()))
     width = max(len(name) for name in [*names, "category"])
-    lines = [f"{'category':{width}}  {'train':>6}  {'val':>6}"]
-    lines += [f"{name:{width}}  {counts['train'][name]:6}  {counts['val'][name]:6}" for name in names]
-    lines += [f"{'total':{width}}  {counts['train'].total():6}  {counts['val'].total():6}"]
-    return "\n".join([*lines, _left_out_line(left_out)])
+    lines = [f"{'category':{width}}" + "".join(f"  {part:>6}" for part in counts)]
+    lines += [f"{name:{width}}" + "".join(f"  {counts[part][name]:6}" for part in counts) for name in names]
+    lines += [f"{'total':{width}}" + "".join(f"  {counts[part].total():6}" for part in counts)]
+    return "\n".join([*lines, reasons_line(left_out)])
 
 
-def _left_out_line(left_out):
-    reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(left_out.items()))
+def reasons_line(left_out):
+    """How many clips were left out for which reason, as text."""
+    counts = Counter(reason for _, reason in left_out)
+    reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(counts.items()))
     return f"left out: {reasons or 'nothing'}"
 
 
-def _ratio(text):
-    ratio = float(text)
-    if not 0 < ratio < 1:
-        raise argparse.ArgumentTypeError(f"expected a number between 0 and 1, found {text}")
-    return ratio
+def name_unreadable(left_out):
+    """Name sounds that cannot be read, on stderr."""
+    paths = [clip.path_audio for clip, reason in left_out if reason == SOUND_UNREADABLE]
+    for path in paths[:MAX_NAMED]:
+        say(f"{SOUND_UNREADABLE}: {path}", sys.stderr)
+    if len(paths) > MAX_NAMED:
+        say(f"{SOUND_UNREADABLE}: {len(paths) - MAX_NAMED} more, see left_out.csv", sys.stderr)
+
+
+def say(text, file=None):
+    """Print text that may hold names of files that are not UTF-8."""
+    file = file or sys.stdout
+    encoding = file.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), file=file)
+
+
+def create(args):
+    """Match, split and write; print what came of it."""
+    found = find(args)
+    lists, left_out = divide(found, args)
+    rows = sorted((clip.name, reason) for clip, reason in left_out)
+    write_rows(os.path.join(args.path_output, "left_out.csv"), [("clip", "reason"), *rows])
+    name_unreadable(left_out)
+    if not found.solos:
+        roots = ", ".join([*args.root_audio, *args.root_frame])
+        raise UserError(f"no solo clip with both sound and frames in {roots}; {reasons_line(left_out)}")
+    for part, clips in lists.items():
+        if not clips:
+            hint = "no id of its list is here" if args.split_ids else "a category needs a video for each part"
+            raise UserError(f"no clip for {part}: {hint}")
+    # In a drawn order the first rows stand for all: evaluation may be told to take no more.
+    lists = {
+        part: sorted(clips, key=lambda clip: (draw(clip.id, args.seed), clip))
+        for part, clips in [*lists.items(), ("duets", found.duets)]
+        if clips
+    }
+    say(summary(lists, left_out))
+    write_lists(lists, args.path_output, args)
+
+
+def check(args):
+    """Print what is wrong with index files; 1 if there are errors, else 0."""
+    usual = [os.path.join(args.path_output, name) for name in LISTS]
+    paths = args.check or [path for path in usual if os.path.exists(path)]
+    if not paths:
+        raise UserError(f"no index files in {args.path_output}: expected one of {', '.join(LISTS)}")
+    sections = check_lists(paths, args.fps, args.max_difference)
+    errors, warnings = count_cases(sections)
+    say(report(sections, None if args.verbose else MAX_NAMED))
+    say(f"{len(paths)} files: {errors} errors, {warnings} warnings")
+    return int(errors > 0)
+
+
+def _number(low, high, low_is_in):
+    def parse(text):
+        try:
+            number = float(text)
+        except ValueError:
+            number = float("nan")
+        if not (low < number < high or (low_is_in and number == low)):
+            raise argparse.ArgumentTypeError(f"expected a number {wanted}, found {text}")
+        return number
+
+    wanted = f"from {low} on" if low_is_in else f"above {low}"
+    wanted += f" and below {high}" if high < float("inf") else ""
+    return parse
+
+
+_ratio = _number(0, 1, False)
+_share = _number(0, 1, True)
+_positive = _number(0, float("inf"), False)
+_length = _number(0, float("inf"), True)
+
+
+def _count(text):
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, found {text}")
+    return int(text)
+
+
+def _part(text):
+    part, _, path = text.partition("=")
+    if part not in PARTS or not path:
+        raise argparse.ArgumentTypeError(f"expected train=FILE, val=FILE or test=FILE, found {text}")
+    return part, path
 
 
 def _parse(argv):
     parser = argparse.ArgumentParser(
-        description="Write train.csv and val.csv from folders of sounds and frames."
+        description="Write index files from folders of sounds and frames, or check them."
     )
-    parser.add_argument(
-        "--root_audio", default="./data/audio", help="sounds: [<category>/]<id>.wav (%(default)s)"
+    _add_trees(parser.add_argument_group("what is read").add_argument)
+    _add_split(parser.add_argument_group("what is written").add_argument)
+    _add_check(parser.add_argument_group("check").add_argument)
+    args = parser.parse_args(argv)
+    if len(args.root_audio) != len(args.root_frame):
+        parser.error("--root_audio and --root_frame: expected as many of one as of the other")
+    if args.split_ids and (args.trainset_ratio or args.test_ratio):
+        parser.error("--split_ids: --trainset_ratio and --test_ratio have no meaning beside it")
+    if args.split_ids and len(dict(args.split_ids)) < len(args.split_ids):
+        parser.error("--split_ids: expected one file for each part")
+    args.split_ids = dict(args.split_ids or [])
+    args.trainset_ratio = args.trainset_ratio or TRAINSET_RATIO
+    if args.trainset_ratio + args.test_ratio >= 1:
+        parser.error("--trainset_ratio and --test_ratio leave nothing for val: expected a sum below 1")
+    return args
+
+
+def _add_trees(add):
+    add(
+        "--root_audio",
+        nargs="+",
+        default=["./data/audio"],
+        metavar="DIR",
+        help="sounds: [<category>/]<id>.wav or .mp3 (./data/audio)",
     )
-    parser.add_argument(
+    add(
         "--root_frame",
-        default="./data/frames",
-        help="pictures: [<category>/]<id>.mp4/000001.jpg (%(default)s)",
+        nargs="+",
+        default=[ROOT_FRAME],
+        metavar="DIR",
+        help=f"pictures: [<category>/]<id>.mp4/000001.jpg, in the order of --root_audio ({ROOT_FRAME})",
     )
-    parser.add_argument("--fps", type=float, default=8, help="pictures a second (%(default)s)")
-    parser.add_argument(
-        "--path_output", default="./data", help="folder for train.csv and val.csv (%(default)s)"
+    add("--fps", type=_positive, default=8, help="pictures a second (%(default)s)")
+    add("--min_seconds", type=_length, default=20, help="leave shorter clips out (%(default)s)")
+    add(
+        "--max_difference",
+        type=_length,
+        default=0.5,
+        help="leave clips out whose sound and frames differ by more seconds (%(default)s)",
     )
-    parser.add_argument(
-        "--trainset_ratio", type=_ratio, default=0.8, help="share of training videos (%(default)s)"
+
+
+def _add_split(add):
+    add("--path_output", default="./data", help="folder of the index files (%(default)s)")
+    add("--trainset_ratio", type=_ratio, help=f"share of training videos ({TRAINSET_RATIO})")
+    add("--test_ratio", type=_share, default=0, help="share of test videos; val takes the rest (%(default)s)")
+    add("--seed", type=int, default=1234, help="other seeds split otherwise (%(default)s)")
+    add(
+        "--split_ids",
+        nargs="+",
+        type=_part,
+        metavar="PART=FILE",
+        help="a split that is there: train=FILE val=FILE test=FILE, each a .txt with an id a line, an index "
+        "file, or a .json as published",
     )
-    parser.add_argument("--seed", type=int, default=1234, help="other seeds split otherwise (%(default)s)")
-    parser.add_argument("--min_seconds", type=float, default=20, help="leave shorter clips out (%(default)s)")
-    return parser.parse_args(argv)
+    add(
+        "--num_mixtures",
+        type=_count,
+        default=256,
+        help="rows of val_mix2.csv and of val_mix3.csv, at most (%(default)s)",
+    )
+
+
+def _add_check(add):
+    add(
+        "--check",
+        nargs="*",
+        metavar="FILE",
+        help="write nothing: check these index files and mixture lists, or those in --path_output",
+    )
+    add("--verbose", action="store_true", help=f"with --check: name all cases, not {MAX_NAMED} of each kind")
 
 
 @command
 def main(argv=None):
-    """Match, split and write; print what came of it."""
+    """The command; exit status 1 if a check finds errors."""
     args = _parse(argv)
-    clips, left_out = match(args.root_audio, args.root_frame, args.min_seconds * args.fps)
-    if not clips:
-        raise UserError(
-            f"no clip in both {args.root_audio} and {args.root_frame}; {_left_out_line(left_out)}"
-        )
-    parts = split(clips, args.trainset_ratio, args.seed)
-    for part in PARTS:
-        if part not in parts.values():
-            raise UserError(f"no clip for {part}: a category needs two videos to be in both parts")
-    print(summary(parts, left_out))
-    # In a drawn order the first rows stand for all: evaluation may be told to take no more.
-    keys = sorted(clips, key=lambda key: (_draw(id_of(key), args.seed), key))
-    for part in PARTS:
-        path = os.path.join(args.path_output, f"{part}.csv")
-        write_index(path, [clips[key] for key in keys if parts[key] == part])
-        print(f"wrote {path}")
+    return create(args) if args.check is None else check(args)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -6,7 +6,9 @@ import os
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from arguments import model_id, parse_args, run_folder
+from arguments import model_id, parse_args, path_val, run_folder
+from dataset.check import shared_ids
+from dataset.index import read_index, read_mixtures
 from engine.build import (
     build_optimizer,
     build_separator,
@@ -20,12 +22,15 @@ from engine.results import make_pool
 from engine.train import FOLDER_PAGE, Trainer
 from utils import command, set_up_logging
 
+NUM_NAMED = 5  # videos that a warning names
+
 logger = logging.getLogger(__name__)
 
 
 def train(args):
     """Train a new run, or go on with the one that lies in its folder."""
     train_loader, val_loader = build_train_loader(args), build_val_loader(args)
+    warn_of_shared_ids(args)
     folder = run_folder(args)
     state = find_run(folder, args)
     weights = {name: getattr(args, f"weights_{name}") for name in ("sound", "frame", "synthesizer")}
@@ -36,13 +41,30 @@ def train(args):
         start_run(folder, args)
     logger.info("run %s on %s, %d clips to train on", folder, device, len(train_loader.dataset.clips))
     with make_pool(args.workers) as pool:
-        evaluator = Evaluator(model, separator, device, val_loader, pool, args.list_val)
+        evaluator = Evaluator(model, separator, device, val_loader, pool, path_val(args))
         trainer = Trainer(args, folder, model, separator, device, optimizer, train_loader, evaluator)
         if state:
             restore(state, trainer)
             logger.info("going on after epoch %d of %d", trainer.epoch, args.num_epoch)
         trainer.run()
     print(f"done: {folder}; look at {os.path.join(folder, FOLDER_PAGE, 'index.html')}")
+
+
+def warn_of_shared_ids(args):
+    """Say if there are videos both to train on and to evaluate on."""
+    if args.list_val_mix:
+        clips = [clip for mixture in read_mixtures(args.list_val_mix) for clip in mixture]
+    else:
+        clips = read_index(args.list_val)
+    shared = shared_ids(read_index(args.list_train), clips)
+    if shared:
+        logger.warning(
+            "%s and %s share %d videos, e.g. %s: scores will be too good; see create_index_files.py --check",
+            args.list_train,
+            path_val(args),
+            len(shared),
+            ", ".join(shared[:NUM_NAMED]),
+        )
 
 
 def evaluate(args):
@@ -53,7 +75,7 @@ def evaluate(args):
     model, device = parallelize(separator, args.num_gpus)
     page = os.path.join(folder, FOLDER_PAGE)
     with make_pool(args.workers) as pool:
-        evaluator = Evaluator(model, separator, device, loader, pool, args.list_val)
+        evaluator = Evaluator(model, separator, device, loader, pool, path_val(args))
         summary, results = evaluator.run(page, args.num_vis, swapped=True)
     summary = {"epoch": 0, **summary}
     write_metrics(folder, summary, results)

@@ -1,5 +1,6 @@
 """A window of a sound file -> waveform. Only the window is read, wav and mp3 alike."""
 
+import contextlib
 import io
 import math
 import os
@@ -25,16 +26,28 @@ def read_window(path, centre_seconds, num_samples, rate):
     the sound that its header promises.
     """
     start = int(centre_seconds * rate) - num_samples // 2
+    with _sound(path) as file:
+        return np.clip(_window(file, start, num_samples, rate), -1.0, 1.0)
+
+
+def sound_seconds(path):
+    """The length of a sound file by its header. Raises UserError, naming the file, if it cannot be read."""
+    with _sound(path) as file:
+        return file.frames / file.samplerate
+
+
+@contextlib.contextmanager
+def _sound(path):
+    """The open file; what goes wrong with it becomes a UserError."""
     try:
         with open(path, "rb") as stream, _open_sound(stream) as file:
-            wave = _window(file, start, num_samples, rate)
+            yield file
+            return
     except soundfile.LibsndfileError as error:
         reason = "not a wav or mp3 file, or damaged" if error.code in NO_SOUND else error.error_string
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-    else:
-        return np.clip(wave, -1.0, 1.0)
-    raise UserError(f"{path}: cannot be read as sound: {reason}")
+    raise UserError(f"{path}: cannot be read as sound: {reason}") from None
 
 
 def _open_sound(stream):

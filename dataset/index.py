@@ -1,12 +1,23 @@
-"""Index files: one clip a row, `AUDIO_PATH,FRAMES_PATH,NUMBER_FRAMES`, no header."""
+"""Index files: one clip a row, `AUDIO_PATH,FRAMES_PATH,NUMBER_FRAMES`, no header.
+
+Mixture lists: the columns of the N clips of a mixture one after another.
+"""
 
 import csv
 import os
+import re
 from typing import NamedTuple
 
 from utils import UserError, replacing
 
-NUM_COLUMNS = 3
+NUM_COLUMNS = 3  # of a clip
+ERRORS = "surrogateescape"  # names of files need not be UTF-8: their bytes are kept
+SUFFIXES = re.compile(r"(\.(wav|mp3|mp4|mkv|webm|mov|avi|m4v))+\Z", re.IGNORECASE)
+
+
+def strip_suffixes(path):
+    """A path without its suffixes of sounds and videos: `flute/STKXyBGSGyE` of `flute/STKXyBGSGyE.mp4`."""
+    return SUFFIXES.sub("", path)
 
 
 class Clip(NamedTuple):
@@ -24,7 +35,7 @@ class Clip(NamedTuple):
     @property
     def id(self):
         """The video's id: `STKXyBGSGyE` of `data/audio/trumpet/STKXyBGSGyE.wav`."""
-        return os.path.splitext(os.path.basename(self.path_audio))[0]
+        return strip_suffixes(os.path.splitext(os.path.basename(self.path_audio))[0])
 
     @property
     def name(self):
@@ -37,22 +48,51 @@ def read_index(path):
 
     Raises UserError, naming file and line, if the file is missing or empty or if a row is not a clip.
     """
+    return [clip for where, row in read_rows(path) for clip in parse_clips(where, row, 1)]
+
+
+def read_mixtures(path):
+    """Read a mixture list into a list of tuples of N `Clip`, N being that of the first row.
+
+    Raises UserError, naming file and line, if the file is missing or empty or if a row is not N clips.
+    """
+    rows = read_rows(path, "mixture list")
+    num_mix = max(2, len(rows[0][1]) // NUM_COLUMNS)
+    return [parse_clips(where, row, num_mix) for where, row in rows]
+
+
+def read_rows(path, what="index file"):
+    """[(file:line, columns)] of the rows of a table that are not blank; see `parse_clips`.
+
+    Raises UserError, calling the file `what`, if it is missing, empty or not a table.
+    """
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = [(number, row) for number, row in enumerate(csv.reader(file), 1) if row]
+        with open(path, newline="", encoding="utf-8-sig", errors=ERRORS) as file:
+            reader = csv.reader(file)
+            rows = [(f"{path}:{reader.line_num}", row) for row in reader if row]
     except FileNotFoundError:
-        raise UserError(f"no index file {path}: make one with `python create_index_files.py`") from None
-    except (UnicodeDecodeError, csv.Error, OSError) as error:
+        raise UserError(f"no {what} {path}: make one with `python create_index_files.py`") from None
+    except (csv.Error, OSError) as error:
         raise UserError(f"{path}: cannot be read as a table: {error}") from None
     if not rows:
-        raise UserError(f"{path}: the index file is empty")
-    return [_parse_row(f"{path}:{number}", row) for number, row in rows]
+        raise UserError(f"{path}: the {what} is empty")
+    return rows
 
 
-def _parse_row(where, row):
-    if len(row) != NUM_COLUMNS:
-        raise UserError(f"{where}: expected AUDIO_PATH,FRAMES_PATH,NUMBER_FRAMES, found {len(row)} column(s)")
-    path_audio, path_frames, count = (field.strip() for field in row)
+def parse_clips(where, row, num_mix):
+    """The `num_mix` clips, a tuple, of a row. Raises UserError, naming `where`, if it is something else."""
+    if len(row) != num_mix * NUM_COLUMNS:
+        times = f" {num_mix} times" if num_mix > 1 else ""
+        raise UserError(
+            f"{where}: expected AUDIO_PATH,FRAMES_PATH,NUMBER_FRAMES{times}, found {len(row)} column(s)"
+        )
+    return tuple(
+        _parse_clip(where, row[start : start + NUM_COLUMNS]) for start in range(0, len(row), NUM_COLUMNS)
+    )
+
+
+def _parse_clip(where, columns):
+    path_audio, path_frames, count = (column.strip() for column in columns)
     if not (path_audio and path_frames):
         raise UserError(f"{where}: expected two paths, found an empty one")
     if not (count.isdecimal() and int(count) > 0):
@@ -62,5 +102,18 @@ def _parse_row(where, row):
 
 def write_index(path, clips):
     """Write clips (an iterable of `Clip`) as an index file, whole or not at all."""
-    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows(clips)
+    write_rows(path, clips)
+
+
+def write_mixtures(path, mixtures):
+    """Write mixtures (an iterable of tuples of `Clip`) as a mixture list, whole or not at all."""
+    write_rows(path, ([column for clip in mixture for column in clip] for mixture in mixtures))
+
+
+def write_rows(path, rows):
+    """Write a table (an iterable of columns), whole or not at all."""
+    with (
+        replacing(path) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8", errors=ERRORS) as file,
+    ):
+        csv.writer(file, lineterminator="\n").writerows(rows)

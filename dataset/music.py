@@ -39,12 +39,17 @@ class MUSICMixDataset(Dataset):
 
     clips: a list of `dataset.index.Clip`. train: random moments, volumes and crops, and `repeats` rounds of
     the list in an epoch; otherwise the middle of each clip, and at most `max_items` of them (-1: all).
-    pairs: clips of a mixture differ in `category` | in `video` | `original`: as the original code draws
-    them, maybe a clip twice. Randomness depends on (seed, epoch, index) alone.
+    pairs: clips of a mixture differ in `category`, and in their videos | in `video` | `original`: as the
+    original code draws them, maybe a clip twice. mixtures: tuples of numbers of clips; evaluation then takes
+    these and nothing else. Randomness depends on (seed, epoch, index) alone.
     """
 
-    def __init__(self, clips, sampling, train, pairs="category", seed=1234, repeats=1, max_items=-1):
+    def __init__(
+        self, clips, sampling, train, pairs="category", seed=1234, repeats=1, max_items=-1, mixtures=None
+    ):
+        assert not (train and mixtures), "fixed mixtures are for evaluation"
         self.clips = clips if train or max_items < 0 else clips[:max_items]
+        self.mixtures = mixtures
         self.sampling = sampling
         self.train = train
         self.pairs = pairs
@@ -52,10 +57,11 @@ class MUSICMixDataset(Dataset):
         self.repeats = repeats if train else 1
         self.groups = _group_numbers(self.clips, pairs)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers that live on see it
-        self._check_groups()
+        if not mixtures:
+            self._check_groups()
 
     def __len__(self):
-        return len(self.clips) * self.repeats
+        return len(self.mixtures or self.clips) * self.repeats
 
     def set_epoch(self, epoch):
         """Draw other mixtures from now on; workers that are already running hear of it too."""
@@ -67,6 +73,9 @@ class MUSICMixDataset(Dataset):
         picked, sources, failures = [], [], []
         while len(sources) < self.sampling.num_mix:
             number = self._pick(index, picked, failures, rng, draws)
+            if number is None:
+                failures = failures or [(picked[0], "no other clip is of another category and video")]
+                break
             try:
                 sources.append(self._load(self.clips[number], rng))
                 picked.append(number)
@@ -83,25 +92,35 @@ class MUSICMixDataset(Dataset):
         return clip.path_frames, _frame_numbers(centre, count, 1, clip.num_frames)
 
     def _check_groups(self):
-        found, needed = len(np.unique(self.groups)), self.sampling.num_mix
-        if self.pairs != "original" and found < needed:
-            what = "categories (folders of sound files)" if self.pairs == "category" else "videos"
+        needed = self.sampling.num_mix
+        for kind, numbers in self.groups.items():
+            found = len(np.unique(numbers))
+            if found >= needed:
+                continue
+            what = "categories (folders of sound files)" if kind == "category" else "videos"
             raise UserError(
                 f"mixtures of {needed} need clips of as many different {what}, found {found} in "
                 f"{len(self.clips)} clips: --mix_pairs or --val_pairs video asks only for different videos"
             )
 
     def _pick(self, index, picked, failures, rng, draws):
-        """The number of the next clip: the first by index, others at random among those that may be mixed."""
+        """The number of the next clip: the first by index, others at random among those that may be mixed.
+
+        None if there is none.
+        """
+        if self.mixtures:
+            return self.mixtures[index][len(picked)]
         if not picked and not failures:
             return index % len(self.clips)
         if self.pairs == "original":
             last = len(self.clips) - 1
             return int(rng.integers(last + 1)) if self.train else draws.randint(0, last)
-        barred = np.isin(self.groups, self.groups[picked])
+        barred = np.zeros(len(self.clips), bool)
+        for numbers in self.groups.values():
+            barred |= np.isin(numbers, numbers[picked])
         barred[[number for number, _ in failures]] = True
         allowed = np.flatnonzero(~barred)
-        return int(rng.choice(allowed)) if len(allowed) else failures[-1][0]
+        return int(rng.choice(allowed)) if len(allowed) else None
 
     def _load(self, clip, rng):
         """(waveform [L], frames [3, T, H, W], centre frame) of a clip."""
@@ -139,9 +158,10 @@ def collate(items):
 
 
 def _group_numbers(clips, pairs):
-    """[len(clips)] int: clips with the same number are not mixed."""
-    labels = [clip.category if pairs == "category" else clip.id for clip in clips]
-    return np.unique(labels, return_inverse=True)[1]
+    """{kind: [len(clips)] int}: clips with the same number, of whatever kind, are not mixed."""
+    labels = {"category": [clip.category for clip in clips], "video": [clip.id for clip in clips]}
+    kinds = {"category": ("category", "video"), "video": ("video",), "original": ()}[pairs]
+    return {kind: np.unique(labels[kind], return_inverse=True)[1] for kind in kinds}
 
 
 def _draw_centre(count, sampling, rng):

@@ -6,7 +6,7 @@ from torch import nn
 from torch.utils.data import DataLoader, RandomSampler
 
 from arguments import batch_size
-from dataset.index import read_index
+from dataset.index import read_index, read_mixtures
 from dataset.music import MUSICMixDataset, Sampling, collate
 from models import build_criterion, build_frame, build_sound, build_synthesizer
 from models.separator import Separator, Settings
@@ -103,7 +103,12 @@ def start_epoch(loader, epoch):
 
 def build_val_loader(args):
     """Batches of the fixed validation mixtures, in the order of the list."""
-    dataset = _build_dataset(args.list_val, args, train=False, pairs=args.val_pairs, max_items=args.num_val)
+    if args.list_val_mix:
+        dataset = _build_fixed_dataset(args.list_val_mix, args)
+    else:
+        dataset = _build_dataset(
+            args.list_val, args, train=False, pairs=args.val_pairs, max_items=args.num_val
+        )
     return DataLoader(dataset, shuffle=False, **_loader_options(args))
 
 
@@ -113,6 +118,19 @@ def _build_dataset(path, args, **options):
     except UserError as error:
         message = str(error)
         raise UserError(message if path in message else f"{path}: {message}") from None
+
+
+def _build_fixed_dataset(path, args):
+    """The mixtures of a mixture list."""
+    mixtures = read_mixtures(path)
+    num_mix = len(mixtures[0])
+    if num_mix != args.num_mix:
+        raise UserError(f"{path}: expected mixtures of {args.num_mix} clips (--num_mix), found {num_mix}")
+    mixtures = mixtures[: args.num_val] if args.num_val > 0 else mixtures
+    clips = list(dict.fromkeys(clip for mixture in mixtures for clip in mixture))
+    numbers = {clip: number for number, clip in enumerate(clips)}
+    mixtures = [tuple(numbers[clip] for clip in mixture) for mixture in mixtures]
+    return MUSICMixDataset(clips, build_sampling(args), train=False, seed=args.seed, mixtures=mixtures)
 
 
 def _loader_options(args):

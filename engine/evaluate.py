@@ -149,7 +149,7 @@ def write_metrics(folder, summary, results):
     keys = list(dict.fromkeys([*SCORES, *(key for result in results for key in result.scores)]))
     with (
         replacing(os.path.join(folder, "metrics.csv")) as path,
-        open(path, "w", newline="", encoding="utf-8") as file,
+        open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
         writer = csv.writer(file)
         writer.writerow(["mixture", "source", "clip", "category", "status", "loss", *keys])

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from arguments import batch_size, make_parser, model_id, parse_args, training_options
+from arguments import batch_size, make_parser, model_id, parse_args, path_val, training_options
 from utils import UserError
 
 RECIPE = (
@@ -49,6 +49,17 @@ def test_a_run_without_flags_is_valid():
 def test_new_options_tell_runs_apart():
     name = model_id(parse_args(["--ngf", "16", "--img_norm", "batch", "--optimizer", "adamw"]))
     assert name.endswith("-ngf16-imgNorm-adamw")
+
+
+def test_evaluation_is_of_a_mixture_list_if_one_is_given():
+    assert path_val(parse_args([])) == "data/val.csv"
+    assert path_val(parse_args(["--list_val", "a.csv", "--list_val_mix", "b.csv"])) == "b.csv"
+
+
+def test_a_mixture_list_is_an_option_of_the_run_and_runs_without_one_dont_know_it():
+    one = training_options(parse_args(["--list_val_mix", "b.csv"]))
+    assert one.pop("list_val_mix") == "b.csv"
+    assert one == training_options(parse_args([]))
 
 
 def test_options_of_a_run_leave_out_what_changes_nothing(tmp_path):

@@ -12,10 +12,11 @@ import pytest
 import soundfile
 import torch
 
-from arguments import parse_args
+import main
+from arguments import parse_args, path_val, run_folder
 from dataset.audio import read_window
 from dataset.frames import read_clip
-from dataset.index import Clip, write_index
+from dataset.index import Clip, write_index, write_mixtures
 from engine.build import build_separator, build_val_loader
 from engine.evaluate import Evaluator, summary_line, write_metrics
 from engine.failures import Failures
@@ -54,7 +55,7 @@ def make_separator(args):
 def make_evaluator(args, separator=None):
     separator = separator or make_separator(args)
     loader = build_val_loader(args)
-    return Evaluator(separator, separator, torch.device("cpu"), loader, SamePool, args.list_val)
+    return Evaluator(separator, separator, torch.device("cpu"), loader, SamePool, path_val(args))
 
 
 def naive_sdr(sources, estimates):
@@ -192,6 +193,95 @@ def test_a_picture_that_only_the_page_needs_does_not_stop_the_evaluation(tree, t
     assert results[0].scores
     assert results[0].row is None
     assert "000085.jpg" in caplog.text
+
+
+@pytest.fixture
+def mixtures(tree, tmp_path):
+    """(file, names of the clips of each) of three mixtures, in no order that the clips have."""
+    clips = tree[1]
+    mixtures = [(clips[4], clips[2]), (clips[0], clips[8]), (clips[2], clips[3])]
+    write_mixtures(tmp_path / "mix.csv", mixtures)
+    return str(tmp_path / "mix.csv"), [[clip.name for clip in mixture] for mixture in mixtures]
+
+
+def names_in(folder):
+    """[[name of a clip, …], …] of the mixtures in metrics.csv."""
+    with open(os.path.join(folder, "metrics.csv"), newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [[row["clip"] for row in rows[n : n + 2]] for n in range(0, len(rows), 2)]
+
+
+class Pool(SamePool):
+    """The same, as a context."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *args):
+        pass
+
+
+def test_fixed_mixtures_are_scored_in_their_order_and_may_be_cut(mixtures, tmp_path):
+    path, names = mixtures
+    separator = None
+    for count, flags in ((2, ["--num_val", "2"]), (3, ["--num_val", "9"])):
+        args = small_args("--list_val", "gone.csv", "--list_val_mix", path, *flags)
+        separator = separator or make_separator(args)
+        evaluator = make_evaluator(args, separator)
+        summary, results = evaluator.run(str(tmp_path / "page"), num_vis=1)
+        assert [[name for _, name in result.clips] for result in results] == names[:count]
+        assert summary["num_mixtures"] == len(results) == count
+        assert results[0].row
+    assert len(evaluator.loader.dataset.clips) == 5
+
+
+def test_a_fixed_mixture_whose_clip_is_gone_is_counted(tree, tmp_path):
+    clips = tree[1]
+    gone = clips[0]._replace(path_audio="violin/gone.wav")
+    many = [(clips[n % 9]._replace(num_frames=150 + n), clips[(n + 1) % 9]) for n in range(20)]
+    write_mixtures(tmp_path / "mix.csv", [(clips[1], gone), *many])
+    args = small_args("--list_val_mix", str(tmp_path / "mix.csv"), "--batch_size_per_gpu", "8")
+    evaluator = make_evaluator(args)
+    batch = next(iter(evaluator.loader))
+    assert [info["index"] for info in batch["dropped"]] == [0]
+    evaluator.failures.add(batch)
+    assert list(evaluator.failures.reasons) == ["violin/gone"]
+
+
+def test_mixtures_of_another_number_are_refused(mixtures):
+    with pytest.raises(UserError, match=r"mix\.csv: expected mixtures of 3 clips \(--num_mix\), found 2"):
+        build_val_loader(small_args("--list_val_mix", mixtures[0], "--num_mix", "3"))
+
+
+def test_both_modes_evaluate_the_fixed_mixtures(tree, mixtures, tmp_path, monkeypatch, capsys):
+    path, names = mixtures
+    monkeypatch.setattr(main, "make_pool", lambda workers: Pool())
+    flags = ["--list_val", "gone.csv", "--list_val_mix", path, "--num_vis", "1", "--ckpt", str(tmp_path)]
+    training = ["--list_train", f"{tree[0]}/train.csv", "--dup_trainset", "1", "--num_epoch", "1"]
+    argv = [*SMALL, *flags, *training, "--id", "t"]
+    main.main(argv)
+    folder = run_folder(parse_args(argv))
+    assert names_in(folder) == names
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "share" in line]
+    assert len(warnings) == 1
+    assert "mix.csv share 5 videos, e.g. flute0, flute2" in warnings[0]
+    main.main(["--mode", "eval", "--id", os.path.basename(folder), *SMALL, *flags, "--num_val", "2"])
+    assert names_in(folder) == names[:2]
+    assert os.path.isfile(os.path.join(folder, "visualization", "index.html"))
+
+
+@pytest.mark.parametrize("shared", [0, 7])
+def test_training_warns_once_of_videos_that_are_evaluated_too(tmp_path, caplog, shared):
+    clips = [Clip(f"audio/flute/{n:02d}.wav", f"frames/flute/{n:02d}", 200) for n in range(20)]
+    other = [clip._replace(path_audio=clip.path_audio.replace("flute", "tuba")) for clip in clips[:shared]]
+    write_index(tmp_path / "train.csv", clips[:10])
+    write_index(tmp_path / "val.csv", clips[10:] + other)
+    main.warn_of_shared_ids(
+        parse_args(["--list_train", f"{tmp_path}/train.csv", "--list_val", f"{tmp_path}/val.csv"])
+    )
+    messages = [record.message for record in caplog.records]
+    assert len(messages) == bool(shared)
+    assert not shared or "val.csv share 7 videos, e.g. 00, 01, 02, 03, 04:" in messages[0]
 
 
 def test_results_through_processes_are_those_of_this_one(tree, tmp_path):

@@ -1,27 +1,45 @@
-"""Index files, and create_index_files.py that makes them."""
+"""Index files and mixture lists, and create_index_files.py that makes them."""
 
+import csv
+import functools
+import io
 import os
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 import create_index_files
-from dataset.index import Clip, read_index, write_index
+from dataset.index import SUFFIXES, Clip, read_index, read_mixtures, write_index, write_mixtures
+from dataset.preprocess import VIDEO_SUFFIXES
+from dataset.split import draw, split
+from dataset.tree import AUDIO_SUFFIXES
 from utils import UserError
 
+FPS = 8
 NUM_FRAMES = 160  # 20 seconds
 PROJECT = Path(__file__).parents[1]
 
 
-def make_clip(root, key, frames="frames", folder_suffix=".mp4", suffix=".wav", num_frames=NUM_FRAMES):
-    """A sound file and a folder of pictures, all empty; `suffix` or `num_frames` None leaves one out."""
+@functools.cache
+def silence(suffix, seconds):
+    """The bytes of a sound file; mp3 needs a rate that its standard knows."""
+    file, rate = io.BytesIO(), 8000 if suffix == ".mp3" else 100
+    soundfile.write(file, np.zeros(int(seconds * rate)), rate, format=suffix[1:].upper())
+    return file.getvalue()
+
+
+def make_clip(
+    root, key, frames="frames", folder_suffix=".mp4", suffix=".wav", num_frames=NUM_FRAMES, seconds=None
+):
+    """A silent sound as long as its empty pictures, or `seconds`; `suffix` or `num_frames` None: without."""
     if suffix:
         path = root / "audio" / (key + suffix)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        path.write_bytes(silence(suffix, (num_frames or 0) / FPS if seconds is None else seconds))
     if num_frames:
         folder = root / frames / (key + folder_suffix)
         folder.mkdir(parents=True)
@@ -42,10 +60,23 @@ def keys(**counts):
     ]
 
 
+def table(path):
+    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        return list(csv.reader(file))
+
+
 def test_what_is_written_is_read_back(tmp_path):
-    clips = [Clip('./a, b/ü "q".wav', "./f/x.mp4", 3), Clip("c/d/e.mp3", "c/d", 1)]
+    clips = [Clip('./a, b/ü "q".wav', "./f/x.mp4", 3), Clip("c/d\udce9/\udcff.mp3", "c/d", 1)]
     write_index(tmp_path / "list.csv", clips)
     assert read_index(tmp_path / "list.csv") == clips
+    write_mixtures(tmp_path / "mixtures.csv", [tuple(clips), tuple(clips[::-1])])
+    assert read_mixtures(tmp_path / "mixtures.csv") == [tuple(clips), tuple(clips[::-1])]
+    assert b"c/d\xe9/\xff.mp3,c/d,1" in (tmp_path / "mixtures.csv").read_bytes()
+
+
+def test_a_mixture_is_a_row_of_the_columns_of_its_clips(tmp_path):
+    write_mixtures(tmp_path / "list.csv", [tuple(Clip(f"a/{n}.wav", f"f/{n}", n) for n in (1, 2, 3))])
+    assert (tmp_path / "list.csv").read_text() == "a/1.wav,f/1,1,a/2.wav,f/2,2,a/3.wav,f/3,3\n"
 
 
 def test_index_of_earlier_implementations_is_read(tmp_path):
@@ -54,6 +85,15 @@ def test_index_of_earlier_implementations_is_read(tmp_path):
     (clip,) = read_index(tmp_path / "list.csv")
     assert clip == Clip(*row.split(",")[:2], 493)
     assert (clip.category, clip.id, clip.name) == ("trumpet", "STKXyBGSGyE", "trumpet/STKXyBGSGyE")
+
+
+@pytest.mark.parametrize("name", ["-a_b", "-a_b.mp4", "-a_b.MKV.mp3"])
+def test_id_is_without_suffixes(name):
+    assert Clip(f"tuba/{name}.wav", "", 1).id == "-a_b"
+
+
+def test_suffixes_are_those_of_sounds_and_videos():
+    assert all(SUFFIXES.sub("", f"a.b{suffix}") == "a.b" for suffix in VIDEO_SUFFIXES + AUDIO_SUFFIXES)
 
 
 @pytest.mark.parametrize(
@@ -73,150 +113,100 @@ def test_bad_rows_are_named(tmp_path, text, message):
         read_index(tmp_path / "list.csv")
 
 
-def test_missing_index_says_how_to_make_one(tmp_path):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "mixture list is empty"),
+        ("a.wav,b,3\n", "list.csv:1: .*2 times, found 3 column"),
+        ("a.wav,b,3,c.wav,d,4\n\na.wav,b,3\n", "list.csv:3: .*2 times, found 3 column"),
+        ("a.wav,b,3,c.wav,d,4,e.wav,f,5\na.wav,b,3,c.wav,d,4\n", "list.csv:2: .*3 times, found 6 column"),
+        ("a.wav,b,3,c.wav,d,x\n", "list.csv:1: .*'x'"),
+    ],
+)
+def test_bad_rows_of_mixture_lists_are_named(tmp_path, text, message):
+    (tmp_path / "list.csv").write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_mixtures(tmp_path / "list.csv")
+
+
+@pytest.mark.parametrize("read", [read_index, read_mixtures])
+def test_missing_files_say_how_to_make_them(tmp_path, read):
     with pytest.raises(UserError, match="create_index_files"):
-        read_index(tmp_path / "none.csv")
+        read(tmp_path / "none.csv")
 
 
-@pytest.mark.parametrize("category", ["flute/", ""])
-@pytest.mark.parametrize("frames", ["frames", "frame"])
-@pytest.mark.parametrize(("folder_suffix", "suffix"), [(".mp4", ".wav"), ("", ".mp3"), (".webm", ".wav")])
-def test_every_tree_in_use_is_read(tmp_path, category, frames, folder_suffix, suffix):
-    for video in ("AAAAAAAAAAA", "-BBBBBBBBBB", "CCC CCC,CCC"):
-        make_clip(tmp_path, category + video, frames, folder_suffix, suffix)
-    train, val = create(tmp_path, frames=frames)
-    assert (len(train), len(val)) == (2, 1)
-    for clip in train + val:
-        assert clip.path_audio == f"{tmp_path}/audio/{category}{clip.id}{suffix}"
-        assert clip.path_frames == f"{tmp_path}/{frames}/{category}{clip.id}{folder_suffix}"
-        assert clip.num_frames == NUM_FRAMES
-
-
-def test_paths_stay_as_given(tmp_path, monkeypatch):
-    make_clip(tmp_path, "flute/a")
-    make_clip(tmp_path, "flute/b")
-    monkeypatch.chdir(tmp_path)
-    create_index_files.main(
-        ["--root_audio", "./audio/", "--root_frame", "frames", "--path_output", "new/folder"]
-    )
-    clips = read_index("new/folder/train.csv") + read_index("new/folder/val.csv")
-    assert sorted(clip.path_audio for clip in clips) == ["./audio/flute/a.wav", "./audio/flute/b.wav"]
-    assert sorted(clip.path_frames for clip in clips) == ["frames/flute/a.mp4", "frames/flute/b.mp4"]
-
-
-def test_default_flags_are_those_of_the_documented_tree(tmp_path, monkeypatch):
-    make_clip(tmp_path / "data", "flute/a")
-    make_clip(tmp_path / "data", "flute/b")
-    monkeypatch.chdir(tmp_path)
-    create_index_files.main([])
-    assert read_index("data/train.csv")[0].path_audio.startswith("./data/audio/flute/")
-    assert read_index("data/val.csv")[0].path_frames.startswith("./data/frames/flute/")
-
-
-def test_what_is_left_out_is_counted_by_reason(tmp_path, capsys):
-    for key in ("flute/a", "flute/b", "steel drum/c", "steel drum/d"):
-        make_clip(tmp_path, key)
-    make_clip(tmp_path, "flute violin/duet")
-    make_clip(tmp_path, "acoustic_guitar steel drum/duet too")
-    make_clip(tmp_path, "flute/short", num_frames=NUM_FRAMES - 1)
-    make_clip(tmp_path, "flute/silent", suffix=None)
-    make_clip(tmp_path, "flute/blind", num_frames=None)
-    make_clip(tmp_path, "flute/gap", num_frames=NUM_FRAMES + 1)
-    (tmp_path / "frames/flute/gap.mp4/000007.jpg").unlink()
-    make_clip(tmp_path, "flute/.writing-x", suffix=None)
-    train, val = create(tmp_path)
-    assert {clip.id for clip in train + val} == set("abcd")
-    printed = capsys.readouterr().out
-    assert [line.split() for line in printed.splitlines()[:4]] == [
-        ["category", "train", "val"],
-        ["flute", "1", "1"],
-        ["steel", "drum", "1", "1"],
-        ["total", "2", "2"],
-    ]
-    for reason in ("duet: 2", "fewer than 160 frames: 1", "no sound: 1", "no frames: 1", "without a gap: 1"):
-        assert reason in printed
-
-
-def test_shortest_clip_follows_rate_and_flag(tmp_path):
-    make_clip(tmp_path, "flute/a", num_frames=10)
-    make_clip(tmp_path, "flute/b", num_frames=10)
-    train, val = create(tmp_path, "--fps=4", "--min_seconds=2.5")
-    assert (len(train), len(val)) == (1, 1)
-    with pytest.raises(SystemExit):
-        create(tmp_path, "--fps=4", "--min_seconds=2.6")
-
-
-@pytest.mark.parametrize("ratio", [0.1, 0.5, 0.8, 0.99])
-def test_ratio_holds_in_every_category(ratio):
-    all_keys = keys(flute=50, tuba=7, erhu=2, cello=1)
-    parts = create_index_files.split(all_keys, ratio, seed=1)
-    for category, total in Counter(key.split("/")[0] for key in all_keys).items():
-        train = sum(parts[key] == "train" for key in all_keys if key.startswith(category))
-        assert abs(train - ratio * total) <= 1
-        assert total == 1 or 0 < train < total
-
-
-def test_video_in_several_categories_is_in_one_part():
-    all_keys = keys(flute=20, tuba=10) + [
-        f"{c}/shared{n}" for c in ("flute", "tuba", "erhu") for n in range(5)
-    ]
-    parts = create_index_files.split(all_keys, 0.8, seed=3)
-    for number in range(5):
-        assert len({parts[f"{category}/shared{number}"] for category in ("flute", "tuba", "erhu")}) == 1
-    for category, total in (("flute", 25), ("tuba", 15), ("erhu", 5)):
-        assert sum(parts[k] == "train" for k in parts if k.startswith(category)) == 0.8 * total
-
-
-def test_split_depends_on_the_seed_and_not_on_the_order():
-    all_keys = keys(flute=30, tuba=9)
-    parts = create_index_files.split(all_keys, 0.8, seed=1)
-    assert create_index_files.split(all_keys[::-1], 0.8, seed=1) == parts
-    assert create_index_files.split(all_keys, 0.8, seed=2) != parts
-
-
-def test_a_video_that_is_gone_moves_one_other_at_most():
-    all_keys = keys(flute=100)
-    before = create_index_files.split(all_keys, 0.8, seed=1)
-    after = create_index_files.split(all_keys[:50] + all_keys[51:], 0.8, seed=1)
-    assert sum(before[key] != after[key] for key in after) <= 1
-
-
-@pytest.mark.parametrize("backwards", [False, True])
-def test_files_are_the_same_in_any_order_of_listing(tmp_path, monkeypatch, backwards):
-    for key in keys(flute=4, tuba=4):
+def test_files_of_an_earlier_run_are_named_and_stay(tmp_path, capsys):
+    for key in keys(flute=10, tuba=10):
         make_clip(tmp_path, key, num_frames=8)
-        make_clip(tmp_path, key, folder_suffix="", suffix=".mp3", num_frames=9)
+    make_clip(tmp_path, "flute violin/e", num_frames=8)
+    create(tmp_path, "--min_seconds=1", "--test_ratio=0.1")
+    (tmp_path / "audio/flute violin/e.wav").unlink()
+    before = (tmp_path / "duets.csv").read_bytes()
+    assert "note:" not in capsys.readouterr().out
+    create(tmp_path, "--min_seconds=1")
+    printed = capsys.readouterr().out
+    for name in ("test", "duets"):
+        assert f"note: {tmp_path}/{name}.csv is of an earlier run and was not rewritten" in printed
+    assert printed.count("note:") == 2
+    assert (tmp_path / "duets.csv").read_bytes() == before
+
+
+def test_the_same_seed_gives_the_same_files_in_any_order_of_listing(tmp_path, monkeypatch):
+    tree = tmp_path / "tree"
+    for key in keys(flute=6, tuba=6, erhu=6):
+        make_clip(tree, key, num_frames=8)
+        make_clip(tree, key, folder_suffix="", suffix=".mp3", num_frames=9)
+    make_clip(tree, "flute tuba/x", num_frames=8)
+    make_clip(tree, "flute/torn", num_frames=7)
     walk = os.walk
 
-    def walk_in_order(*args, **kwargs):
+    def walk_in_order(backwards, *args, **kwargs):
         for folder, inner, names in walk(*args, **kwargs):
             inner.sort(reverse=backwards)
             yield folder, inner, sorted(names, reverse=backwards)
 
-    monkeypatch.setattr(os, "walk", walk_in_order)
+    written = []
+    for order, seed in ((False, 1), (True, 1), (False, 2)):
+        monkeypatch.setattr(os, "walk", functools.partial(walk_in_order, order))
+        out = tmp_path / f"{order}{seed}"
+        roots = [f"--root_audio={tree}/audio", f"--root_frame={tree}/frames"]
+        flags = ["--min_seconds=1", "--test_ratio=0.15", "--trainset_ratio=0.5", f"--seed={seed}"]
+        create_index_files.main([*roots, f"--path_output={out}", *flags])
+        written.append({path.name: path.read_bytes() for path in out.iterdir()})
+    names = "train.csv val.csv test.csv duets.csv val_mix2.csv val_mix3.csv left_out.csv".split()
+    assert sorted(written[0]) == sorted(names)
+    assert written[0] == written[1]
+    assert all(written[0][name] != written[2][name] for name in ("train.csv", "val.csv", "val_mix2.csv"))
+
+
+def test_rows_are_in_a_drawn_order_and_wav_is_preferred(tmp_path):
+    names = keys(flute=4, tuba=4)
+    for key in names:
+        make_clip(tmp_path, key, num_frames=8)
+        make_clip(tmp_path, key, folder_suffix="", suffix=".mp3", num_frames=9)
     train, val = create(tmp_path, "--min_seconds=1")
-    drawn = sorted(keys(flute=4, tuba=4), key=lambda key: create_index_files._draw(key.split("/")[1], 1234))
+    drawn = sorted(names, key=lambda key: draw(key.split("/")[1], 1234))
     assert [clip.name for clip in train] == [key for key in drawn if key in {clip.name for clip in train}]
     assert all(clip.path_audio.endswith(".wav") and clip.num_frames == 9 for clip in train + val)
-    expected = create_index_files.split(keys(flute=4, tuba=4), 0.8, 1234)
-    assert {clip.name for clip in val} == {key for key, part in expected.items() if part == "val"}
+    expected = split({key.split("/")[1]: {key.split("/")[0]} for key in names}, 0.8, 1234)
+    assert {clip.id for clip in val} == {video for video, part in expected.items() if part == "val"}
 
 
-def test_missing_root_is_named(tmp_path, capsys):
-    make_clip(tmp_path, "flute/a", num_frames=None)
-    with pytest.raises(SystemExit) as stop:
-        create(tmp_path)
-    assert stop.value.code == 2
-    assert f"error: no folder {tmp_path}/frames" in capsys.readouterr().err
-
-
-def test_nothing_that_matches_is_an_error(tmp_path, capsys):
-    make_clip(tmp_path, "flute/a", num_frames=None)
-    make_clip(tmp_path, "flute/b", suffix=None)
-    with pytest.raises(SystemExit):
-        create(tmp_path)
-    assert "no frames: 1, no sound: 1" in capsys.readouterr().err
-    assert not (tmp_path / "train.csv").exists()
+def test_ratios_work_and_no_video_is_in_two_files(tmp_path):
+    for key in [*keys(flute=20, tuba=10), "flute/shared", "tuba/shared"]:
+        make_clip(tmp_path, key, num_frames=1)
+    flags = ["--min_seconds=0", "--max_difference=9", "--trainset_ratio=0.6"]
+    first = create(tmp_path, *flags)[0]
+    train, val = create(tmp_path, *flags, "--test_ratio=0.3")
+    assert train == first
+    lists = {"train": train, "val": val, "test": read_index(tmp_path / "test.csv")}
+    for part, ratio in (("train", 0.6), ("val", 0.1), ("test", 0.3)):
+        for category, total in (("flute", 21), ("tuba", 11)):
+            number = sum(clip.category == category for clip in lists[part])
+            assert abs(number - ratio * total) <= 1
+    ids = [{clip.id for clip in clips} for clips in lists.values()]
+    assert sum(map(len, ids)) == len(set().union(*ids)) == 31
+    assert sum(map(len, lists.values())) == 32
 
 
 def test_a_single_video_cannot_be_split(tmp_path, capsys):
@@ -227,11 +217,34 @@ def test_a_single_video_cannot_be_split(tmp_path, capsys):
     assert not (tmp_path / "train.csv").exists()
 
 
-@pytest.mark.parametrize("ratio", ["0", "1", "1.5", "nan", "most"])
-def test_ratio_out_of_range_is_refused(ratio, capsys):
-    with pytest.raises(SystemExit):
-        create_index_files.main(["--trainset_ratio", ratio])
-    assert "--trainset_ratio" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--trainset_ratio 0", "--trainset_ratio"),
+        ("--trainset_ratio 1", "--trainset_ratio"),
+        ("--trainset_ratio 1.5", "--trainset_ratio"),
+        ("--trainset_ratio nan", "--trainset_ratio"),
+        ("--trainset_ratio most", "expected a number above 0 and below 1, found most"),
+        ("--test_ratio -0.1", "--test_ratio"),
+        ("--test_ratio 0.2", "leave nothing for val"),
+        ("--fps 0", "--fps"),
+        ("--min_seconds -1", "--min_seconds"),
+        ("--max_difference inf", "--max_difference"),
+        ("--num_mixtures 0", "--num_mixtures"),
+        ("--root_audio a b", "as many of one as of the other"),
+        ("--split_ids a.csv", "expected train=FILE, val=FILE or test=FILE, found a.csv"),
+        ("--split_ids train=", "--split_ids"),
+        ("--split_ids dev=a.csv", "--split_ids"),
+        ("--split_ids val=a.csv val=b.csv", "one file for each part"),
+        ("--split_ids val=a.csv --test_ratio 0.1", "no meaning beside"),
+        ("--split_ids val=a.csv --trainset_ratio 0.8", "no meaning beside"),
+    ],
+)
+def test_flags_that_cannot_work_are_refused(flags, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        create_index_files.main(flags.split())
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_help_is_there():
@@ -241,4 +254,5 @@ def test_help_is_there():
         text=True,
         check=True,
     )
-    assert "--trainset_ratio" in result.stdout
+    for flag in "--root_audio --root_frame --fps --path_output --trainset_ratio --seed --check".split():
+        assert flag in result.stdout

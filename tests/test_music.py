@@ -110,6 +110,45 @@ def test_pairs(tree, train):
                     assert len({clip.category for clip in picked}) == num_mix
 
 
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("num_mix", [2, 3])
+def test_a_video_in_two_categories_is_not_mixed_with_itself(tree, train, num_mix):
+    clips = list(tree[1])
+    for n in (1, 2):  # violin0 is in all three categories
+        clips[n] = clips[n]._replace(path_audio=f"audio/{clips[n].category}/violin0.wav")
+    dataset = make(clips, train=train, sampling=SAMPLING._replace(num_mix=num_mix), repeats=20)
+    rng = np.random.default_rng(0)
+    for draw in range(200):
+        picked = [draw % 9]
+        while len(picked) < num_mix:
+            picked.append(dataset._pick(0, picked, [], rng, None))
+        assert len({clips[number].id for number in picked}) == num_mix
+        assert len({clips[number].category for number in picked}) == num_mix
+
+
+def test_a_clip_without_a_partner_is_left_out_with_a_reason(tree):
+    first = tree[1][0]
+    clips = [first, first._replace(path_audio=f"tuba/{first.id}.wav"), tree[1][3]]
+    assert [clip.name for clip in clips] == ["violin/violin0", "tuba/violin0", "violin/violin1"]
+    item = make(clips)[0]
+    assert "mix" not in item
+    assert item["info"]["failures"] == [("violin/violin0", "no other clip is of another category and video")]
+    with pytest.raises(UserError, match=r"2 need clips of as many different videos, found 1 in 2 clips"):
+        make(clips[:2])
+
+
+def test_fixed_mixtures_are_taken_as_they_are(tree):
+    clips, mixtures = tree[1], [(4, 2), (0, 1), (8, 4), (3, 0)]
+    dataset = make(clips, train=False, mixtures=mixtures, repeats=7)
+    assert len(dataset) == 4
+    assert [tuple(dataset[index]["info"]["clips"]) for index in range(4)] == mixtures
+    wave = read_window(clips[2].path_audio, 79.5 / 8, 16383, 11025)
+    np.testing.assert_allclose(dataset[0]["sources"][1], wave / 2, atol=1e-7)
+    three = make(clips[:3], False, SAMPLING._replace(num_mix=3), mixtures=[(2, 0, 1)])
+    assert three[0]["info"]["clips"] == [2, 0, 1]
+    assert make(clips[:1] * 2, train=False, mixtures=[(0, 1)])[0]["info"]["clips"] == [0, 1]
+
+
 def test_all_partners_are_drawn(tree):
     dataset = make(tree[1], pairs="category", repeats=30)
     partners = {dataset[index]["info"]["clips"][1] for index in range(0, len(dataset), 9)}
@@ -191,6 +230,13 @@ def test_evaluation_leaves_out_what_cannot_be_read(broken):
     assert {info["index"] for info in batch["dropped"]} >= {0, 4}
     assert len(batch["info"]) + len(batch["dropped"]) == len(dataset)
     assert "mix" not in collate([items[0]])
+
+
+def test_a_fixed_mixture_that_cannot_be_read_is_left_out(broken):
+    dataset = make(broken, train=False, mixtures=[(1, 3), (1, 0), (0, 2)])
+    items = [dataset[index] for index in range(3)]
+    assert ["mix" in item for item in items] == [True, False, False]
+    assert {item["info"]["failures"][0][0] for item in items[1:]} == {"violin/violin0"}
 
 
 def test_an_example_is_given_up_when_nothing_can_be_read(tmp_path):

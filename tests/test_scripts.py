@@ -43,10 +43,14 @@ def run(script, *arguments, env, cwd="/"):
     return subprocess.run(["bash", script, *arguments], env=env, cwd=cwd, capture_output=True, text=True)
 
 
-def test_download_script_passes_its_arguments_on(environment):
+@pytest.mark.parametrize(
+    ("script", "module"),
+    [("download_trained_model.sh", "dataset.download_weights"), ("download_MUSIC.sh", "dataset.download")],
+)
+def test_download_scripts_pass_their_arguments_on(environment, script, module):
     write_python(Path(environment["VIRTUAL_ENV"]) / "bin/python", 'printf "%s|" "$@"')
-    result = run(SCRIPTS / "download_trained_model.sh", "a b", "--url", "http://x", env=environment)
-    assert "-m|dataset.download_weights|a b|--url|http://x|" in result.stdout
+    result = run(SCRIPTS / script, "a b", "--url", "http://x", env=environment)
+    assert f"-m|{module}|a b|--url|http://x|" in result.stdout
 
 
 def flags_of(script, *arguments, environment, **variables):

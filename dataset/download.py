@@ -1,0 +1,399 @@
+"""Fetch the videos of MUSIC with yt-dlp: `python -m dataset.download`.
+
+    the lists' categories and ids  ->  <videos>/<category>/<id>.mp4    at most 480p, if there is such
+                                       <videos>/ledger.csv             what became of each
+
+A video lies under <videos>/.partial until it is whole and has been looked at. What was had or is gone is not
+asked for again: a run that was interrupted, in any way, goes on where it stopped.
+"""
+
+import argparse
+import contextlib
+import errno
+import io
+import logging
+import os
+import queue
+import random
+import re
+import socket
+import sys
+import threading
+import time
+import urllib.error
+from typing import NamedTuple
+
+from tqdm.contrib.logging import logging_redirect_tqdm
+from yt_dlp import YoutubeDL
+from yt_dlp.networking.exceptions import HTTPError, TransportError
+from yt_dlp.utils import DownloadCancelled, DownloadError, ExtractorError, GeoRestrictedError, YoutubeDLError
+
+from dataset import video_list
+from dataset.video_list import FAILED, GONE, HAD, Collection
+from utils import UserError, command, path_ffmpeg, progress, set_up_logging
+
+URL_TEMPLATE = "https://www.youtube.com/watch?v={id}"
+FORMAT = "bv*+ba/b"  # the best by this order, first by the size of a picture's shorter side:
+FORMAT_ORDER = ["res:480", "ext:mp4:m4a", "vcodec:h264"]
+JS_RUNTIMES = ("deno", "node")  # YouTube's pages need one; yt-dlp takes what it finds of these
+MAX_PAUSE = 600  # seconds
+MAX_REASON = 200  # characters
+LAST_WORDS = 2  # seconds that jobs have to end when the run is stopped
+
+REFUSED, UNREACHABLE, BROKEN, FULL = "refused", "unreachable", "broken", "full"  # how FAILED came about
+PASSING = (REFUSED, UNREACHABLE, BROKEN)  # worth another attempt
+# After so many videos in a row that ended in this way the run stops: it is no matter of a single video.
+STOPS = {
+    REFUSED: (5, "the server turns this machine away: wait some hours, pass --cookies, or update yt-dlp"),
+    UNREACHABLE: (3, "the server cannot be reached: see to the network"),
+    BROKEN: (10, "no transfer succeeds: try later, or with a longer --timeout"),
+    FAILED: (20, "yt-dlp may be too old for the site: pip install -U yt-dlp"),
+    FULL: (1, "no room on the disk: make some"),
+}
+STATUS_KINDS = {403: REFUSED, 404: GONE, 408: BROKEN, 410: GONE, 429: REFUSED, 451: GONE}  # 5xx: BROKEN
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+ROUTE_ERRORS = (errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN)
+# YouTube tells these apart in words only. The first that is found counts.
+MESSAGES = (
+    (REFUSED, "not a bot|try again later|rate.limited|captcha|please sign in|page needs to be reloaded"),
+    (
+        GONE,
+        "private|video (is )?(unavailable|not available|no longer available)|has been removed|terminated"
+        "|copyright|blocked it|your country|confirm your age|age.restricted|members.only|join this channel"
+        "|requires payment|drm protected",
+    ),
+)
+
+log = logging.getLogger(__name__)
+
+
+class Outcome(NamedTuple):
+    """How an attempt ended. kind: a state, or how it failed; pause: seconds that the server asks for."""
+
+    kind: str
+    reason: str = ""
+    pause: float = 0.0
+
+
+class Options(NamedTuple):
+    """How to ask, as the flags of these names; times in seconds. cookies: the text of the file."""
+
+    url_template: str = URL_TEMPLATE
+    attempts: int = 5
+    backoff: float = 5.0
+    wait: float = 2.0
+    timeout: float = 30.0
+    cookies: str | None = None
+    cookies_from_browser: str | None = None
+
+
+def judge(error):
+    """The Outcome that an exception of yt-dlp stands for: by its types if they tell, else by its words."""
+    causes = _causes(error)
+    kind, pause = FAILED, 0.0
+    answer = _first(causes, HTTPError)
+    if answer:
+        kind = STATUS_KINDS.get(answer.status, BROKEN if answer.status >= 500 else FAILED)
+        pause = _seconds(answer.response.headers.get("Retry-After"))
+    elif _first(causes, GeoRestrictedError):
+        kind = GONE
+    elif _first(causes, TransportError):
+        kind = UNREACHABLE if any(map(_is_no_connection, causes)) else BROKEN
+    elif any(map(_is_disk_full, causes)):
+        kind = FULL
+    elif isinstance(error, DownloadError) and len(causes) == 1:
+        kind = BROKEN  # yt-dlp gave up a transfer; it drops the exception then
+    elif (known := _first(causes, ExtractorError)) and known.expected:
+        matches = (kind for kind, words in MESSAGES if re.search(words, known.orig_msg, re.IGNORECASE))
+        kind = next(matches, FAILED)
+    return Outcome(kind, _reason(causes), pause)
+
+
+def _first(causes, kind):
+    return next((cause for cause in causes if isinstance(cause, kind)), None)
+
+
+def _causes(error):
+    """An exception and all that led to it, the outermost first."""
+    found, left = [], [error]
+    while left:
+        error = left.pop(0)
+        if isinstance(error, BaseException) and error not in found:
+            found.append(error)
+            info = getattr(error, "exc_info", None) or (None, None, None)
+            left += [info[1], getattr(error, "cause", None), error.__cause__, error.__context__]
+    return found
+
+
+def _is_disk_full(error):
+    """Whether this process or ffmpeg, which has but words, could not write."""
+    return getattr(error, "errno", None) in DISK_ERRORS or "No space left on device" in str(error)
+
+
+def _is_no_connection(error):
+    """Whether this says that no connection was made. Names: the package requests may not be installed."""
+    return (
+        isinstance(error, socket.gaierror)
+        or getattr(error, "errno", None) in ROUTE_ERRORS
+        or isinstance(error, urllib.error.URLError)
+        or type(error).__name__ in ("ConnectTimeout", "ProxyError", "CertificateVerifyError")
+    )
+
+
+def _reason(causes):
+    """One line for the ledger, without yt-dlp's trimmings."""
+    known, error = _first(causes, ExtractorError), causes[0]
+    own = isinstance(error, (YoutubeDLError, UserError))
+    text = known.orig_msg if known else str(error) if own else f"{type(error).__name__}: {error}"
+    text = re.split(r"[;,.]? please report this issue", " ".join(text.split()))[0]
+    text = re.sub(r"^(ERROR: |\[download\] (Got error: )?)+", "", text)
+    return text if len(text) <= MAX_REASON else text[: MAX_REASON - 1] + "…"
+
+
+def _seconds(text):
+    """Of a Retry-After header; a date counts as none."""
+    return float(text) if text and text.isdecimal() else 0.0
+
+
+def _pause_before_next(attempt, backoff, asked):
+    """Seconds to wait after attempt 1, 2, …: doubling, never two jobs at once, and as the server asks."""
+    return min(max(backoff * 2 ** (attempt - 1) * random.uniform(0.75, 1.25), asked), MAX_PAUSE)
+
+
+class _Sink:
+    """What yt-dlp speaks to: nothing goes to stdout; a warning goes to the log once, whatever the video."""
+
+    def __init__(self):
+        self._told = set()
+
+    def debug(self, message):
+        pass
+
+    info = error = stdout = debug  # errors come as exceptions
+
+    def warning(self, message, **_):
+        text = re.sub(r"^(\[[\w:+-]+\] )?([A-Za-z0-9_-]{11}: )?", "", message)
+        if text not in self._told:
+            self._told.add(text)
+            log.warning("yt-dlp: %s", text)
+
+
+class Client:
+    """yt-dlp for one job. halt: an Event that breaks transfers off."""
+
+    def __init__(self, options, sink, halt):
+        browser = options.cookies_from_browser
+        self._halt = halt
+        self._ydl = YoutubeDL(
+            {
+                "format": FORMAT,
+                "format_sort": FORMAT_ORDER,
+                "merge_output_format": "mp4",
+                "postprocessors": [{"key": "FFmpegVideoRemuxer", "preferedformat": "mp4"}],
+                "ffmpeg_location": path_ffmpeg(),
+                "cookiefile": io.StringIO(options.cookies) if options.cookies is not None else None,
+                "cookiesfrombrowser": tuple(browser.split(":", 1)) if browser else None,
+                "socket_timeout": options.timeout,
+                "retries": 0,  # the one who asks for a video decides on another attempt
+                "fragment_retries": 0,
+                "extractor_retries": 0,
+                "skip_unavailable_fragments": False,
+                "js_runtimes": {name: {} for name in JS_RUNTIMES},
+                "progress_hooks": [self._break_off],
+                "noplaylist": True,
+                "cachedir": False,
+                "quiet": True,
+                "noprogress": True,
+                "color": "no_color",
+                "logger": sink,
+            }
+        )
+        try:
+            _ = self._ydl.cookiejar  # read now: all jobs stand and fall with it
+        except YoutubeDLError as error:
+            raise UserError(f"cookies cannot be read: {_reason(_causes(error))}") from None
+
+    def fetch(self, url, folder):
+        """Download into `folder`, or go on with what is there; returns the file's path.
+
+        Raises what yt-dlp raises. Names are hidden and end in .mp4 when the file is whole.
+        """
+        # It is a template, in which $HOME and the like are put in before %(…)s.
+        safe = folder.replace("%", "%%").replace("$", "%(dollar|$)s")
+        self._ydl.params["outtmpl"]["default"] = os.path.join(safe, ".%(format_id)s.%(ext)s")
+        files = self._ydl.extract_info(url).get("requested_downloads")
+        if not files:
+            raise UserError("no single video at this address")
+        return files[0]["filepath"]
+
+    def close(self):
+        """Let go of the connections."""
+        self._ydl.close()
+
+    def _break_off(self, _):
+        if self._halt.is_set():
+            raise DownloadCancelled
+
+
+class _Job(threading.Thread):
+    """Takes videos from one queue and puts (video, Outcome or exception) into another, until told to stop."""
+
+    def __init__(self, todo, done, collection, options, client, halt):
+        super().__init__(daemon=True)  # a server that stalls does not hold up the end
+        self._todo, self._done, self._halt = todo, done, halt
+        self._collection, self._options, self._client = collection, options, client
+
+    def run(self):
+        with contextlib.closing(self._client), contextlib.suppress(queue.Empty):
+            while not self._halt.is_set():
+                video = self._todo.get_nowait()
+                try:
+                    self._done.put((video, self._ask_patiently(video)))
+                except Exception as error:  # the main thread waits for something
+                    self._done.put((video, error))
+                self._halt.wait(self._options.wait * random.uniform(0.5, 1.5))
+
+    def _ask_patiently(self, video):
+        for attempt in range(1, self._options.attempts + 1):
+            outcome = self._ask(video)
+            if outcome.kind not in PASSING or attempt == self._options.attempts or self._halt.is_set():
+                break
+            pause = _pause_before_next(attempt, self._options.backoff, outcome.pause)
+            log.info("%s/%s: %s; again in %.0f s", *video, outcome.reason, pause)
+            if self._halt.wait(pause):
+                break
+        return outcome
+
+    def _ask(self, video):
+        url = self._options.url_template.replace("{id}", video.id)
+        try:
+            path = self._client.fetch(url, self._collection.partial(video))
+            self._collection.place(video, path)
+        except UserError as error:
+            self._collection.drop_partial(video)
+            return Outcome(FAILED, _reason([error]))
+        except Exception as error:  # an extractor that does not understand a page may raise anything
+            outcome = judge(error)
+            if outcome.kind == GONE:
+                self._collection.drop_partial(video)
+            return outcome
+        return Outcome(HAD)
+
+
+def download(videos, collection, jobs, options, retry=False):
+    """Fetch the videos that are neither had nor gone, `jobs` at a time, each noted in the ledger as it ends.
+
+    retry: ask again for what is gone. Raises UserError if there is no use in going on.
+    """
+    todo, done, halt, sink = queue.Queue(), queue.Queue(), threading.Event(), _Sink()
+    for video in videos:
+        if not collection.is_settled(video, retry):
+            todo.put(video)
+    count = todo.qsize()
+    clients = [Client(options, sink, halt) for _ in range(min(jobs, count))]
+    threads = [_Job(todo, done, collection, options, client, halt) for client in clients]
+    try:
+        for thread in threads:
+            thread.start()
+        _take(done, count, collection)
+    finally:
+        halt.set()
+        end = time.monotonic() + LAST_WORDS
+        for thread in threads:
+            thread.join(max(0, end - time.monotonic()))
+    collection.tidy()
+
+
+def _take(done, count, collection):
+    """Note `count` outcomes as they come. Raises UserError after too many failures in a row."""
+    kind, in_a_row = None, 0
+    with logging_redirect_tqdm(), progress(total=count, unit="video") as bar:
+        for _ in range(count):
+            video, outcome = done.get()
+            if isinstance(outcome, Exception):
+                raise outcome
+            in_a_row = in_a_row + 1 if outcome.kind == kind else 1
+            kind = outcome.kind
+            if kind != FULL:
+                collection.note(video, kind if kind in (HAD, GONE) else FAILED, outcome.reason)
+            limit, advice = STOPS.get(kind, (count + 1, ""))
+            if in_a_row >= limit:
+                raise UserError(
+                    f"stopped after {in_a_row} failures in a row: {advice}; then run this again to go on. "
+                    f"The last was {video.category}/{video.id}: {outcome.reason}"
+                )
+            bar.update()
+
+
+def _number(kind, lowest):
+    def parse(text):
+        with contextlib.suppress(ValueError):
+            if lowest <= kind(text) < float("inf"):
+                return kind(text)
+        raise argparse.ArgumentTypeError(f"expected a number from {lowest} on, found {text!r}")
+
+    return parse
+
+
+def _text_of_file(path):
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise argparse.ArgumentTypeError(f"{path} cannot be read: {error}") from None
+
+
+def _parse(argv):
+    parser = argparse.ArgumentParser(
+        prog="python -m dataset.download", description="Fetch the videos of MUSIC; run it again to go on."
+    )
+    add, seconds, count = parser.add_argument, _number(float, 0), _number(int, 1)
+    add("--videos", default="data/videos", help="folder for <category>/<id>.mp4 and ledger.csv (%(default)s)")
+    published = video_list.PUBLISHED
+    add("--lists", nargs="+", choices=published, help="published lists (solo duet, if there is no --list)")
+    add("--list", nargs="+", action="extend", default=[], metavar="FILE", help="lists of your own, JSON")
+    add("--lists_url", "--lists-url", help="folder of the published lists (%(default)s)")
+    add("--categories", nargs="+", metavar="NAME", help="only these")
+    add("--limit", type=count, metavar="N", help="only the first N of each category")
+    add("--url_template", "--url-template", help="address of a video (%(default)s)")
+    add("--jobs", type=count, default=2, help="videos at a time (%(default)s)")
+    add("--wait", type=seconds, help="seconds between two videos, about (%(default)s)")
+    add("--timeout", type=_number(float, 0.1), help="seconds without an answer (%(default)s)")
+    add("--attempts", type=count, help="at a video, where waiting may help (%(default)s)")
+    add("--backoff", type=seconds, help="seconds before the second; doubled for each after it (%(default)s)")
+    add("--cookies", type=_text_of_file, metavar="FILE", help="of a login, as browsers' add-ons save them")
+    add("--cookies_from_browser", "--cookies-from-browser", metavar="NAME[:PROFILE]", help="such as firefox")
+    add("--retry", action="store_true", help="ask again for what is gone, as when there are cookies now")
+    parser.set_defaults(lists_url=video_list.BASE_URL, **Options()._asdict())
+    args = parser.parse_args(argv)
+    if "{id}" not in args.url_template or not args.url_template.startswith(("http://", "https://")):
+        parser.error(f"argument --url_template: expected http…{{id}}…, found {args.url_template!r}")
+    return args
+
+
+@command
+def main(argv=None):
+    """Fetch the videos that the command line names; exit status 1 if any of them failed."""
+    args = _parse(argv)
+    set_up_logging()
+    options = Options(**{name: getattr(args, name) for name in Options._fields})
+    names = args.lists or ([] if args.list else ["solo", "duet"])
+    try:
+        paths = [video_list.fetch(name, args.videos, args.lists_url, args.timeout) for name in names]
+        videos, num_refused = video_list.read([*paths, *args.list])
+        videos = video_list.select(videos, args.categories, args.limit)
+        with Collection(args.videos) as collection:
+            download(videos, collection, args.jobs, options, args.retry)
+    except OSError as error:  # the disk is full, or not ours to write
+        raise UserError(f"{args.videos}: {error}") from None
+    rows = [collection.row(video) for video in videos]
+    failures = ["failed: {category}/{id}: {reason}".format(**row) for row in rows if row["state"] == FAILED]
+    print(*failures, sep="\n", end="\n" if failures else "", file=sys.stderr)
+    print(collection.summary(videos))
+    if num_refused:
+        print(f"{num_refused} entries of the lists were left out: no ids, or no names of folders")
+    return int(bool(failures))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""Which part a video is for: by ratio, seeded and stratified by category, or by published lists."""
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+
+from dataset.index import ERRORS, read_index
+from utils import UserError
+
+PARTS = ("train", "val", "test")
+NUM_NAMED = 5  # ids that an error names
+
+
+def draw(name, seed):
+    """A number for each name that depends on nothing but the seed."""
+    return hashlib.sha256(f"{seed}/{name}".encode(errors=ERRORS)).digest()
+
+
+def videos_of(clips):
+    """{id: set of the categories that it occurs in}."""
+    videos = defaultdict(set)
+    for clip in clips:
+        videos[clip.id].add(clip.category)
+    return dict(videos)
+
+
+def split(videos, ratio, seed, test_ratio=0.0):
+    """{id: "train", "val" or "test"} of {id: categories}; the order of `videos` does not matter.
+
+    A video goes wholly to one part, whatever categories it occurs in. In every category `ratio` of the
+    videos, rounded, are for training, `test_ratio` for test, the rest for validation, and one at least is in
+    each part where there are enough. Training is the same with and without a test part. A video more or less
+    moves one other at most, if it is in one category.
+    """
+    counts = _count(videos)
+    train = _choose(videos, {name: _num_train(count, ratio) for name, count in counts.items()}, seed)
+    rest = {video: names for video, names in videos.items() if video not in train}
+    test = set()
+    if test_ratio:
+        wanted = {
+            name: _num_test(room, test_ratio * counts[name], (1 - ratio - test_ratio) * counts[name])
+            for name, room in _count(rest).items()
+        }
+        test = _choose(rest, wanted, seed)
+    return {video: "train" if video in train else "test" if video in test else "val" for video in videos}
+
+
+def _count(videos):
+    return Counter(name for names in videos.values() for name in names)
+
+
+def _num_train(count, ratio):
+    """How many of a category's videos are for training, before rounding: not all and not none of several."""
+    return min(max(ratio * count, 1), count - 1) if count > 1 else ratio * count
+
+
+def _num_test(room, test, val):
+    """How many of `room` videos are for test, where `test` and `val`, fractions, are wanted.
+
+    Both parts are within one of what is wanted; if that can be, neither is empty.
+    """
+
+    def badness(number):
+        far = max(abs(number - test), abs(room - number - val)) > 1 + 1e-9
+        return far, number in (0, room), abs(number - test)
+
+    return min(range(room + 1), key=badness)
+
+
+def _choose(videos, wanted, seed):
+    """A set of videos, as near as can be to the `wanted` number in each category, a float."""
+    # Videos in several categories come first: the others then fill up what is left in each.
+    order = sorted(videos, key=lambda video: (-len(videos[video]), draw(video, seed)))
+    room = {name: round(number) for name, number in wanted.items()}
+    chosen = set()
+    for video in order:
+        if all(room[name] > 0 for name in videos[video]):
+            chosen.add(video)
+            room.update((name, room[name] - 1) for name in videos[video])
+    _mend(chosen, order, videos, wanted)
+    return chosen
+
+
+def _mend(chosen, order, videos, wanted):
+    """Move videos in or out of `chosen` while that lessens the squared distance from `wanted`.
+
+    Nothing moves where every category has its number, rounded; without videos in several categories all have.
+    """
+    counts = _count({video: videos[video] for video in chosen})
+    missing = {name: number - counts[name] for name, number in wanted.items()}
+    moved = True
+    while moved:
+        moved = False
+        for video in order:
+            step = -1 if video in chosen else 1
+            if sum(2 * step * missing[name] - 1 for name in videos[video]) > 1e-9:
+                chosen ^= {video}
+                missing.update((name, missing[name] - step) for name in videos[video])
+                moved = True
+
+
+def read_split(paths):
+    """{id: part} by {part: file of ids}, see `read_ids`. Raises UserError if two files share an id."""
+    parts = {}
+    for part, path in paths.items():
+        ids = read_ids(path)
+        shared = sorted(ids & parts.keys())
+        if shared:
+            others = sorted({paths[parts[video]] for video in shared})
+            raise UserError(
+                f"{path} and {', '.join(others)} share {len(shared)} ids: {', '.join(shared[:NUM_NAMED])}"
+            )
+        parts.update(dict.fromkeys(ids, part))
+    return parts
+
+
+def read_ids(path):
+    """The set of ids in a file: `.txt`: one a line; `.json`: a published list; otherwise an index file.
+
+    Raises UserError if it holds none.
+    """
+    if not path.lower().endswith((".txt", ".json")):
+        return {clip.id for clip in read_index(path)}
+    try:
+        with open(path, encoding="utf-8-sig", errors=ERRORS) as file:
+            text = file.read()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read as a list of ids: {error}") from None
+    is_json = path.lower().endswith(".json")
+    ids = _ids_of_json(path, text) if is_json else {line.strip() for line in text.split("\n")} - {""}
+    if not ids:
+        raise UserError(f"{path}: holds no ids")
+    return ids
+
+
+def _ids_of_json(path, text):
+    try:
+        ids = {video for videos in json.loads(text)["videos"].values() for video in videos}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        ids = {None}
+    if not all(isinstance(video, str) for video in ids):
+        raise UserError(f'{path}: expected {{"videos": {{category: [id, …]}}}}')
+    return ids

@@ -1,0 +1,167 @@
+"""Trees of sounds and frames -> clips that are whole, and why others are not."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from dataset.audio import sound_seconds
+from dataset.frames import path_frame
+from dataset.index import Clip, strip_suffixes
+from utils import UserError, progress
+
+AUDIO_SUFFIXES = (".wav", ".mp3")  # the first is preferred
+NUM_THREADS = 16  # that wait for the disk
+SOUND_UNREADABLE = "sound cannot be read"
+# MUSIC-21: two of these, with a space between them, name a folder of duets.
+# fmt: off
+CATEGORIES = (
+    "accordion", "acoustic_guitar", "bagpipe", "banjo", "bassoon", "cello", "clarinet", "congas", "drum",
+    "electric_bass", "erhu", "flute", "guzheng", "piano", "pipa", "saxophone", "trumpet", "tuba", "ukulele",
+    "violin", "xylophone",
+)
+# fmt: on
+
+
+class Found(NamedTuple):
+    """What trees hold: two lists of `Clip` that can be used, and [(Clip, reason)] of the others.
+
+    Of a clip that is left out category and id are right; its paths may name what is not there.
+    """
+
+    solos: list
+    duets: list
+    left_out: list
+
+
+def find_clips(trees, fps, min_seconds, max_difference):
+    """Bring sounds and frames together: trees, a list of (root of sounds, root of frames) -> `Found`.
+
+    fps: pictures/s; min_seconds: of frames; max_difference: seconds between the lengths of sound and frames.
+    Of clips with the same category and id the first that is whole is taken, in the order of the trees.
+    """
+    clips, reasons = [], []
+    for root_audio, root_frames in trees:
+        for clip, reason in _match(root_audio, root_frames, min_seconds * fps):
+            clips.append(clip)
+            reasons.append(reason)
+    categories = {clip.category for clip in clips}
+    duets = {name for name in categories if is_duet(name, categories.union(CATEGORIES))}
+    duet_ids = {clip.id for clip in clips if clip.category in duets}
+    for n, clip in enumerate(clips):
+        if clip.id in duet_ids and clip.category not in duets:
+            reasons[n] = reasons[n] or "also a duet"
+    _check_sounds(clips, reasons, fps, max_difference)
+    taken = set()
+    for n, clip in enumerate(clips):
+        if clip.name in taken:
+            reasons[n] = reasons[n] or "in an earlier tree"
+        elif not reasons[n]:
+            taken.add(clip.name)
+    pairs = list(zip(clips, reasons, strict=True))
+    whole = [clip for clip, reason in pairs if not reason]
+    return Found(
+        solos=[clip for clip in whole if clip.category not in duets],
+        duets=[clip for clip in whole if clip.category in duets],
+        left_out=[pair for pair in pairs if pair[1]],
+    )
+
+
+def _match(root_audio, root_frames, min_frames):
+    """[(Clip, None or why its files won't do)] of all sounds and folders of frames, sorted."""
+    sounds, frames = find_sounds(root_audio), find_frames(root_frames)
+    pairs = []
+    for key in sorted(sounds.keys() | frames.keys()):
+        path_frames, count, numbered = frames.get(key, (key, 0, False))
+        reason = None
+        if not count:
+            reason = "no frames"
+        elif key not in sounds:
+            reason = "no sound"
+        elif not numbered:
+            reason = f"frames not numbered from {path_frame('', 1)} on without a gap"
+        elif count < min_frames:
+            reason = f"fewer than {min_frames:g} frames"
+        path_audio = os.path.join(root_audio, sounds.get(key, key + AUDIO_SUFFIXES[0]))
+        pairs.append((Clip(path_audio, os.path.join(root_frames, path_frames), count), reason))
+    return pairs
+
+
+def find_sounds(root):
+    """The sound files under `root`: {path without suffixes: relative path}."""
+    found = [
+        (rank, _join(folder, name))
+        for folder, names in _walk(root)
+        for name in names
+        for rank, suffix in enumerate(AUDIO_SUFFIXES)
+        if name.lower().endswith(suffix) and not name.startswith(".")
+    ]
+    sounds = {}
+    for _, path in sorted(found):
+        sounds.setdefault(strip_suffixes(path), path)
+    return sounds
+
+
+def find_frames(root):
+    """The folders of pictures under `root`: {path without suffixes: (relative path, count, no gaps?)}."""
+    found = {}
+    for folder, names in _walk(root):
+        pictures = pictures_of(names)
+        if pictures:
+            found[folder] = folder, len(pictures), is_numbered(pictures)
+    frames = {}
+    for folder in sorted(found):
+        frames.setdefault(strip_suffixes(folder), found[folder])
+    return frames
+
+
+def pictures_of(names):
+    """The set of those `names` that are pictures."""
+    return {name for name in names if name.endswith(".jpg") and not name.startswith(".")}
+
+
+def is_numbered(pictures):
+    """Whether the names are those of pictures 1, 2, 3, … without a gap."""
+    return all(path_frame("", number) in pictures for number in range(1, len(pictures) + 1))
+
+
+def _walk(root):
+    """(folder, names of files) for all folders under `root`, relative to it, but hidden ones."""
+    if not os.path.isdir(root):
+        raise UserError(f"no folder {root}: make it with `python -m dataset.preprocess`, or name another one")
+    for folder, inner, names in os.walk(root, followlinks=True):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        relative = os.path.relpath(folder, root).replace(os.sep, "/")
+        yield ("" if relative == "." else relative), names
+
+
+def _join(*parts):
+    return "/".join(part for part in parts if part)
+
+
+def is_duet(category, categories):
+    """Whether a name is two of `categories` with a space between: `flute violin`, not `steel drum`."""
+    words = category.split(" ")
+    halves = ((" ".join(words[:cut]), " ".join(words[cut:])) for cut in range(1, len(words)))
+    return any(first in categories and second in categories for first, second in halves)
+
+
+def _check_sounds(clips, reasons, fps, max_difference):
+    """Open the sound of every clip without a reason; note in `reasons` what is wrong with it."""
+
+    def check(n):
+        try:
+            difference = abs(sound_seconds(clips[n].path_audio) - clips[n].num_frames / fps)
+        except UserError:
+            return SOUND_UNREADABLE
+        far = difference > max_difference
+        return f"sound and frames differ by more than {max_difference:g} s" if far else None
+
+    numbers = [n for n, reason in enumerate(reasons) if not reason]
+    for n, reason in zip(numbers, map_threads(check, numbers, unit="sound"), strict=True):
+        reasons[n] = reason
+
+
+def map_threads(function, items, unit):
+    """[function(item) for item in items], in threads, with a progress bar that counts `unit`s."""
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        return list(progress(pool.map(function, items), total=len(items), unit=unit))

@@ -1,0 +1,208 @@
+"""The videos of MUSIC: the lists of them, where each lies on the disk, and what became of it.
+
+A list is JSON: {"version": ..., "videos": {"<category>": ["<id>", ...]}}, or the inner part alone. Categories
+become names of folders and ids names of files, so that neither is taken unchecked.
+"""
+
+import contextlib
+import http.client
+import json
+import logging
+import os
+import re
+import shutil
+import urllib.request
+from collections import Counter
+from datetime import datetime, timezone
+from typing import NamedTuple
+
+from dataset.ledger import Ledger
+from utils import UserError, replacing, run_ffmpeg
+
+BASE_URL = "https://raw.githubusercontent.com/roudimit/MUSIC_dataset/HEAD"
+PUBLISHED = {
+    "solo": "MUSIC_solo_videos.json",
+    "duet": "MUSIC_duet_videos.json",
+    "solo21": "MUSIC21_solo_videos.json",
+}
+SHAPE = '{"videos": {"CATEGORY": ["ID", ...]}}'
+HAD, GONE, FAILED = STATES = ("had", "gone", "failed")
+COLUMNS = ("id", "category", "state", "reason", "bytes", "time")
+ID = re.compile(r"[A-Za-z0-9_-]{11}")
+MAX_CATEGORY = 60  # characters
+
+log = logging.getLogger(__name__)
+
+
+class Video(NamedTuple):
+    """One entry: the folder that it belongs in, and its address at YouTube."""
+
+    category: str
+    id: str
+
+
+class Collection:
+    """A folder of videos, and its ledger of what became of each: `with Collection(root) as collection:`.
+
+    Raises UserError as Ledger does.
+    """
+
+    def __init__(self, root):
+        self.root = os.path.abspath(root)
+        self._ledger = Ledger(os.path.join(root, "ledger.csv"), COLUMNS, num_keys=2)
+
+    def __enter__(self):
+        self._ledger.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        self._ledger.__exit__(*error)
+
+    def path(self, video):
+        """Where the finished file lies."""
+        return os.path.join(self.root, video.category, f"{video.id}.mp4")
+
+    def partial(self, video):
+        """The folder for what is not finished."""
+        return os.path.join(self.root, ".partial", video.category, video.id)
+
+    def size(self, video):
+        """Bytes of the finished file, 0 if there is none."""
+        path = self.path(video)
+        return os.path.getsize(path) if os.path.isfile(path) else 0
+
+    def place(self, video, path):
+        """Move a finished file to where it belongs. Raises UserError if it is no video."""
+        _check_video(path)
+        os.makedirs(os.path.dirname(self.path(video)), exist_ok=True)
+        os.replace(path, self.path(video))
+        self.drop_partial(video)
+
+    def drop_partial(self, video):
+        """Remove what is not finished."""
+        shutil.rmtree(self.partial(video), ignore_errors=True)
+
+    def tidy(self):
+        """Remove the folders of unfinished files that are empty."""
+        for path, _, _ in os.walk(os.path.join(self.root, ".partial"), topdown=False):
+            with contextlib.suppress(OSError):  # not empty
+                os.rmdir(path)
+
+    def is_settled(self, video, retry=False):
+        """Whether it is had, or gone and not to be asked for again (retry)."""
+        had = bool(self.size(video))
+        if had and self.row(video).get("state") != HAD:
+            self.note(video, HAD)
+        return had or (self.row(video).get("state") == GONE and not retry)
+
+    def note(self, video, state, reason=""):
+        """Put a row into the ledger."""
+        now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        size = self.size(video) if state == HAD else ""
+        self._ledger.record(
+            id=video.id, category=video.category, state=state, reason=reason, bytes=size, time=now
+        )
+
+    def row(self, video):
+        """The ledger's row, or an empty one."""
+        return self._ledger.rows.get((video.id, video.category), {})
+
+    def summary(self, videos):
+        """A table of what became of `videos`, a line for each category and one for all."""
+        states = Counter((video.category, self.row(video)["state"]) for video in videos)
+        names = sorted({video.category for video in videos})
+        table = [[states[name, state] for state in STATES] for name in names]
+        table.append([sum(column) for column in zip(*table, strict=True)] or [0, 0, 0])
+        lines = [["category", *STATES, "total"]]
+        lines += [[name, *row, sum(row)] for name, row in zip([*names, "all"], table, strict=True)]
+        width = max(len(line[0]) for line in lines)
+        return "\n".join(f"{name:{width}}" + "".join(f"{value:>8}" for value in row) for name, *row in lines)
+
+
+def _check_video(path):
+    """Raise UserError unless a picture can be decoded in the first second of `path`."""
+    if not os.path.getsize(path):
+        raise UserError("the file is empty")
+    try:
+        run_ffmpeg(["-i", f"file:{os.path.abspath(path)}", "-map", "0:V:0", "-t", "1", "-f", "null", "-"])
+    except UserError as error:
+        raise UserError(f"cannot be read as a video: {error}") from None
+
+
+def fetch(name, folder, base_url=BASE_URL, timeout=30):
+    """The path of a published list in `folder`, fetched if it is not there. timeout: seconds.
+
+    name: a key of PUBLISHED. Raises UserError, which says what to do, if it cannot be had.
+    """
+    path = os.path.join(folder, PUBLISHED[name])
+    if os.path.exists(path):
+        return path
+    url = f"{base_url.rstrip('/')}/{PUBLISHED[name]}"
+    try:
+        with urllib.request.urlopen(url, timeout=timeout) as response:
+            data = response.read()
+        _parse(data, url)
+    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a UserError or no URL
+        advice = "get the file in another way and name it with --list"
+        raise UserError(f"{url}: cannot be fetched: {error}; {advice}") from None
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(data)
+    return path
+
+
+def read(paths):
+    """The videos of all the lists, each once, in the order of the lists, and the number of entries refused.
+
+    A warning names each entry that cannot be an id or a folder. Raises UserError for a file that is no list.
+    """
+    videos, num_refused = {}, 0
+    for path in paths:
+        for category, ids in _load(path).items():
+            if not _is_folder_name(category):
+                log.warning("%s: no name for a folder: %r: left out, %d videos", path, category, len(ids))
+                num_refused += len(ids)
+                continue
+            refused = [entry for entry in ids if not (isinstance(entry, str) and ID.fullmatch(entry))]
+            for entry in refused:
+                log.warning("%s: no id of a video: %r in %r: left out", path, entry, category)
+            num_refused += len(refused)
+            videos.update(dict.fromkeys(Video(category, entry) for entry in ids if entry not in refused))
+    return list(videos), num_refused
+
+
+def select(videos, categories=None, limit=None):
+    """Of the videos, those of `categories` (all), and of each category the first `limit` (all)."""
+    known = {video.category for video in videos}
+    for name in categories or ():
+        if name not in known:
+            raise UserError(f"--categories: no {name!r} in the lists; they hold: {', '.join(sorted(known))}")
+    by_category = {}
+    for video in videos:
+        if not categories or video.category in categories:
+            by_category.setdefault(video.category, []).append(video)
+    return [video for group in by_category.values() for video in group[:limit]]
+
+
+def _load(path):
+    try:
+        with open(path, "rb") as file:
+            return _parse(file.read(), path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _parse(data, name):
+    """{category: list of ids} of a list's bytes; the entries are not checked yet."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{name}: expected JSON, {SHAPE}: {error}") from None
+    categories = value.get("videos", value) if isinstance(value, dict) else None
+    if not isinstance(categories, dict) or not all(isinstance(ids, list) for ids in categories.values()):
+        raise UserError(f"{name}: expected {SHAPE}, found {data[:60].decode(errors='replace')!r}")
+    return categories
+
+
+def _is_folder_name(name):
+    fits = 0 < len(name) <= MAX_CATEGORY and name.isprintable()
+    return fits and name[0] != "." and not set(name) & set("/\\")
