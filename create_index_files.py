@@ -12,7 +12,7 @@ from dataset.check import check_lists, count_cases, report
 from dataset.index import write_index, write_mixtures, write_rows
 from dataset.mixtures import draw_mixtures
 from dataset.split import PARTS, draw, read_split, split, videos_of
-from dataset.tree import SOUND_UNREADABLE, find_clips
+from dataset.tree import CATEGORIES, SOUND_UNREADABLE, find_clips
 from utils import UserError, command
 
 TRAINSET_RATIO = 0.8
@@ -67,6 +67,16 @@ def write_lists(lists, folder, args):
             say(f"note: {path} is of an earlier run and was not rewritten")
 
 
+def name_doubtful(clips):
+    """Name categories that may be duets: of those with a space in them, the half of a known one."""
+    categories = {clip.category for clip in clips}
+    known = categories.union(CATEGORIES)
+    for name in sorted(categories):
+        words = name.split(" ")
+        if len(words) > 1 and (words[0] in known or words[-1] in known):
+            say(f"note: {name!r} is taken for one instrument: there is no solo of both its halves")
+
+
 def summary(lists, left_out):
     """The table of clips per category, and what was left out, as text."""
     counts = {part: Counter(clip.category for clip in clips) for part, clips in lists.items()}
@@ -113,7 +123,7 @@ def create(args):
         raise UserError(f"no solo clip with both sound and frames in {roots}; {reasons_line(left_out)}")
     for part, clips in lists.items():
         if not clips:
-            hint = "no id of its list is here" if args.split_ids else "a category needs a video for each part"
+            hint = "no id of its list is here" if args.split_ids else "too few videos for so many parts"
             raise UserError(f"no clip for {part}: {hint}")
     # In a drawn order the first rows stand for all: evaluation may be told to take no more.
     lists = {
@@ -122,6 +132,7 @@ def create(args):
         if clips
     }
     say(summary(lists, left_out))
+    name_doubtful(found.solos)
     write_lists(lists, args.path_output, args)
 
 

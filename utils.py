@@ -13,6 +13,7 @@ import imageio_ffmpeg
 from tqdm import tqdm
 
 EXIT_USER_ERROR = 2  # argparse exits with it too
+NO_COMPLAINTS = "Conversion failed!", "frame=", "size=", "[out#"  # ends of ffmpeg's log that say nothing
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
 
@@ -21,13 +22,16 @@ class UserError(ValueError):
 
 
 def command(main):
-    """Decorate a command's `main`: a UserError becomes one line on stderr and exit status 2."""
+    """Decorate a command's `main`: a UserError, or a disk's, becomes one line on stderr and exit status 2."""
 
     @functools.wraps(main)
     def wrapper(*args, **kwargs):
         try:
             return main(*args, **kwargs)
-        except UserError as error:
+        except BrokenPipeError:  # the reader of our output has gone: `| head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(EXIT_USER_ERROR)
+        except (UserError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(EXIT_USER_ERROR)
         except KeyboardInterrupt:
@@ -60,6 +64,21 @@ def replacing(path):
         with contextlib.suppress(FileNotFoundError):
             os.remove(temporary)
         raise
+
+
+def walk(root):
+    """(folder relative to `root`, names of its files) of all folders under it, but hidden ones; links are
+    followed, each folder once."""
+    seen = set()
+    for folder, inner, names in os.walk(root, followlinks=True):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        real = os.path.realpath(folder)
+        if real in seen:
+            inner.clear()
+            continue
+        seen.add(real)
+        relative = os.path.relpath(folder, root).replace(os.sep, "/")
+        yield ("" if relative == "." else relative), names
 
 
 def save_json(path, value):
@@ -98,6 +117,6 @@ def run_ffmpeg(arguments, data=None, log=None, ffmpeg=None):
     if log is not None:
         log += lines
     if result.returncode:
-        complaints = [line for line in lines if line != "Conversion failed!"] or ["no message"]
+        complaints = [line for line in lines if not line.startswith(NO_COMPLAINTS)] or ["no message"]
         raise UserError(f"ffmpeg failed ({result.returncode}): {complaints[-1]}")
     return result.stdout

@@ -173,10 +173,14 @@ def _frames_problems(clip):
 
 
 def _may_share(one, other):
-    """Whether the same video may be in both files: in mixtures of the clips that the other file lists."""
+    """Whether the same video may be in both files: in mixtures of nothing but what the other file lists."""
     names = [os.path.basename(each.path).lower() for each in (one, other)]
-    apart = any(word in name for word in KEPT_APART for name in names)
-    return max(one.num_mix, other.num_mix) > 1 and not apart
+    if any(word in name for word in KEPT_APART for name in names):
+        return False
+    ids = [{clip.id for clip in each.clips} for each in (one, other)]
+    if one.num_mix > 1 and other.num_mix > 1:
+        return True
+    return (one.num_mix > 1 and ids[0] <= ids[1]) or (other.num_mix > 1 and ids[1] <= ids[0])
 
 
 def count_cases(sections):

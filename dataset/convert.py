@@ -1,13 +1,15 @@
 """One video -> its pictures and its sound, in one pass of ffmpeg, each whole or not at all.
 
-Both outputs say how they were made: the folder of pictures in a hidden file, the sound in its comment. One
-that was made with other settings, or from another file, is made again; one that says nothing, of an older
-pipeline, is left as it is.
+Both outputs say how they were made: the folder of pictures in a hidden file, the sound in its comment. If
+that was with other settings or from another file, or if a part of them is missing, both are made again. What
+says nothing, of an older pipeline, is left as it is.
 """
 
+import contextlib
 import json
 import os
 import re
+import shutil
 import tempfile
 from typing import NamedTuple
 
@@ -23,6 +25,7 @@ MAX_SECONDS = 4 * 3600  # of a video; a broken clock would fill the disk with on
 MAX_MISMATCH = 0.25  # seconds by which pictures and sound may differ in length before the longer is cut
 PICTURES, SOUND = "0:V:0", "0:a:0"  # ffmpeg's names of the tracks; capital V: cover art is no video
 FILE_STAMP = ".preprocess.json"  # in a folder of pictures: how they were made
+STAMP_KEYS = {"settings", "frames", "samples", "note"}
 DURATION = re.compile(r"^ +Duration: (\d+):(\d+):([\d.]+),")
 
 
@@ -48,36 +51,63 @@ class Result(NamedTuple):
 def convert(path_video, path_frames, path_audio, staging, settings=None):
     """Make the folder `path_frames` and the file `path_audio` of a video, where they are missing or outdated.
 
-    staging: a folder of the same file system for work in progress; a killed process leaves its own in there.
-    Returns a `Result`. Raises UserError if pictures or sound cannot be read, OSError if they cannot be
-    written.
+    staging: a folder for work in progress; a killed process leaves its own in there. Returns a `Result`.
+    Raises UserError if pictures or sound cannot be read, OSError if they cannot be written.
     """
     settings = settings or Settings()
     if not os.path.isfile(path_video):
         raise UserError("not a file, or a link to nothing")
     size = os.path.getsize(path_video)
-    stamp_frames = {"bytes": size, "fps": settings.fps, "short_side": settings.short_side}
-    stamp_audio = {"bytes": size, "rate": settings.rate}
-    (old_frames, note), old_audio = _stamp_of_frames(path_frames), _stamp_of_audio(path_audio)
-    for path, stamp, size in ((path_frames, old_frames, count_frames), (path_audio, old_audio, _num_seconds)):
-        if stamp == {} and not size(path):
-            raise UserError(f"{path}: was there before and holds nothing; remove it to have it made")
-    made = False
+    wanted = _Stamps(
+        {"bytes": size, "fps": settings.fps, "short_side": settings.short_side},
+        {"bytes": size, "rate": settings.rate},
+    )
+    missing, found, note = _look(path_frames, path_audio, wanted)
     with tempfile.TemporaryDirectory(dir=staging, ignore_cleanup_errors=True) as work:
-        new_frames = os.path.join(work, "frames") if old_frames not in (stamp_frames, {}) else None
-        new_audio = os.path.join(work, "sound.wav") if old_audio not in (stamp_audio, {}) else None
-        if new_frames or new_audio:
-            claimed = _run(path_video, new_frames, new_audio, stamp_audio, settings)
-            note = _fit(new_frames, path_frames, new_audio, path_audio, claimed, settings.fps)
-            made = True
+        new_frames = os.path.join(work, "frames") if "frames" in missing else None
+        new_audio = os.path.join(work, "sound.wav") if "audio" in missing else None
+        if missing:
+            claimed = _run(path_video, new_frames, new_audio, wanted.audio, settings)
+            note = _fit(new_frames or path_frames, new_audio or path_audio, claimed, settings.fps, not found)
         if new_frames:
-            stamp = {"settings": stamp_frames, "frames": count_frames(new_frames), "note": note}
-            save_json(os.path.join(new_frames, FILE_STAMP), stamp)
+            num_samples = _length(new_audio or path_audio)[0]
+            stamp = {"settings": wanted.frames, "frames": count_frames(new_frames), "samples": num_samples}
+            save_json(os.path.join(new_frames, FILE_STAMP), stamp | {"note": note})
             _put(new_frames, path_frames, work)
         if new_audio:
             _put(new_audio, path_audio, work)
-    found = {} in (old_frames, old_audio)
-    return Result(made, found, count_frames(path_frames), _num_seconds(path_audio), note)
+    num_samples, rate = _length(path_audio)
+    return Result(bool(missing), found, count_frames(path_frames), num_samples / rate, note)
+
+
+class _Stamps(NamedTuple):
+    """How pictures and sound are to be made, as they say it."""
+
+    frames: dict
+    audio: dict
+
+
+def _look(path_frames, path_audio, wanted):
+    """Which of {"frames", "audio"} to make; whether one of them does not say how it was made; the note."""
+    frames, audio = _stamp_of_frames(path_frames), _stamp_of_audio(path_audio)
+    for path, stamp, measure in ((path_frames, frames, count_frames), (path_audio, audio, _length)):
+        if stamp == {} and not measure(path):
+            raise UserError(f"{path}: was there before and holds nothing; remove it to have it made")
+    settings = None if frames is None else frames.get("settings", {})
+    good = {"frames": settings in ({}, wanted.frames), "audio": audio in ({}, wanted.audio)}
+    found = {} in (settings, audio)
+    if not found and all(good.values()):  # made here, together
+        whole = _is_numbered(path_frames, frames["frames"]) and _length(path_audio)[0] == frames["samples"]
+        good = dict.fromkeys(good, whole)
+    missing = {name for name in good if not good[name]}
+    if missing and not found:
+        missing = set(good)
+    return missing, found, "" if missing else frames.get("note", "")
+
+
+def _is_numbered(folder, count):
+    names = set(os.listdir(folder))
+    return all(path_frame("", number) in names for number in range(1, count + 1))
 
 
 def count_frames(folder):
@@ -86,15 +116,17 @@ def count_frames(folder):
 
 
 def _stamp_of_frames(folder):
-    """How the pictures were made, and the note on it; {} if they do not say, None if some are missing."""
+    """How the pictures were made; {} if they do not say, None if there are none or if that cannot be read."""
     if not os.path.isdir(folder) or not os.listdir(folder):
-        return None, ""
+        return None
     try:
         with open(os.path.join(folder, FILE_STAMP), encoding="utf-8") as file:
             stamp = json.load(file)
     except FileNotFoundError:
-        return {}, ""
-    return (stamp["settings"] if stamp["frames"] == count_frames(folder) else None), stamp["note"]
+        return {}
+    except ValueError:
+        return None
+    return stamp if isinstance(stamp, dict) and stamp.keys() >= STAMP_KEYS else None
 
 
 def _stamp_of_audio(path):
@@ -111,10 +143,15 @@ def _stamp_of_audio(path):
 
 def _put(new, path, work):
     """Bring a finished output into its place; an older one is moved away, as removing a folder takes time."""
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    if os.path.isdir(path) and os.path.isdir(new):
-        os.rename(path, os.path.join(work, "old"))
-    os.replace(new, path)
+    folder = os.path.dirname(os.path.abspath(path))
+    os.makedirs(folder, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        if os.stat(folder).st_dev != os.stat(new).st_dev:  # on another disk: copy first
+            work = stack.enter_context(tempfile.TemporaryDirectory(dir=folder, prefix=".preprocess-"))
+            new = shutil.move(new, work)
+        if os.path.isdir(path) and os.path.isdir(new):
+            os.rename(path, os.path.join(work, "old"))
+        os.replace(new, path)
 
 
 def file_url(path):
@@ -213,15 +250,16 @@ def _can_read(path_video, track, ffmpeg):
     return True
 
 
-def _fit(new_frames, path_frames, new_audio, path_audio, claimed, fps):
-    """Check what was made; cut the longer of pictures and sound, as far as it is new. Returns a note on it.
+def _fit(path_frames, path_audio, claimed, fps, may_cut):
+    """Check what was made; cut the longer of pictures and sound, if that may be. Returns a note on it.
 
     claimed: seconds that the video's header says, 0 if it does not.
     """
-    num_frames, seconds = count_frames(new_frames or path_frames), _num_seconds(new_audio or path_audio)
+    num_frames, (num_samples, rate) = count_frames(path_frames), _length(path_audio) or (0, 1)
+    seconds = num_samples / rate
     if not num_frames:
         raise UserError("the video track holds no picture")
-    if not seconds:
+    if not num_samples:
         raise UserError("the sound track is empty")
     longest = max(num_frames / fps, seconds)
     if longest >= MAX_SECONDS:
@@ -231,21 +269,23 @@ def _fit(new_frames, path_frames, new_audio, path_audio, claimed, fps):
     surplus = num_frames / fps - seconds
     if abs(surplus) <= MAX_MISMATCH:
         return ""
-    if surplus > 0 and new_frames:
+    if may_cut and surplus > 0:
         for number in range(max(1, round(seconds * fps)) + 1, num_frames + 1):
-            os.remove(path_frame(new_frames, number))
-    if surplus < 0 and new_audio:
-        _cut_sound(new_audio, num_frames / fps)
-    return f"pictures for {num_frames / fps:.1f} s, sound for {seconds:.1f} s: the shorter counts"
+            os.remove(path_frame(path_frames, number))
+    elif may_cut:
+        _cut_sound(path_audio, num_frames / fps)
+    note = f"pictures for {num_frames / fps:.1f} s, sound for {seconds:.1f} s"
+    return f"{note}: the shorter counts" if may_cut else note
 
 
-def _num_seconds(path):
+def _length(path):
+    """(samples, samples/s) of a sound file, None if it holds nothing that can be read."""
     try:
         with open(path, "rb") as data:  # by its path libsndfile opens no file whose name is not UTF-8
             info = soundfile.info(data)
     except soundfile.SoundFileError:
-        return 0
-    return info.frames / info.samplerate
+        return None
+    return (info.frames, info.samplerate) if info.frames else None
 
 
 def _cut_sound(path, seconds):

@@ -46,11 +46,25 @@ def read_clip(folder, numbers, size, crop=None):
     return np.ascontiguousarray(clip.transpose(3, 0, 1, 2))
 
 
-def _read_picture(path, side, size, crop):
-    picture = _open_picture(path)
+def read_whole(folder, numbers, size):
+    """Pictures `numbers` of `folder`, uncropped, the shorter side to `size` -> uint8 [3, T, H, W].
+
+    Raises UserError as `read_clip` does.
+    """
+    pictures = [np.asarray(_resize(_open_picture(path_frame(folder, k)), size)) for k in numbers]
+    return np.ascontiguousarray(np.stack(pictures).transpose(3, 0, 1, 2))
+
+
+def _resize(picture, side):
+    """The shorter side to `side`, bicubic."""
     short = min(picture.size)
-    width, height = (max(side, int(side * length / short)) for length in picture.size)
-    picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    size = tuple(max(side, int(side * length / short)) for length in picture.size)
+    return picture.resize(size, Image.Resampling.BICUBIC)
+
+
+def _read_picture(path, side, size, crop):
+    picture = _resize(_open_picture(path), side)
+    width, height = picture.size
     left, top = round(crop.x * (width - size)), round(crop.y * (height - size))
     picture = picture.crop((left, top, left + size, top + size))
     if crop.mirror:

@@ -12,7 +12,9 @@ from utils import UserError, replacing
 
 NUM_COLUMNS = 3  # of a clip
 ERRORS = "surrogateescape"  # names of files need not be UTF-8: their bytes are kept
-SUFFIXES = re.compile(r"(\.(wav|mp3|mp4|mkv|webm|mov|avi|m4v))+\Z", re.IGNORECASE)
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v")
+AUDIO_SUFFIXES = (".wav", ".mp3")  # the first is preferred
+SUFFIXES = re.compile(f"({'|'.join(map(re.escape, VIDEO_SUFFIXES + AUDIO_SUFFIXES))})+\\Z", re.IGNORECASE)
 
 
 def strip_suffixes(path):

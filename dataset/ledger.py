@@ -67,13 +67,15 @@ class Ledger:
     def _keep_others_out(self):
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise UserError(f"{self.path}: in use: the same command is running already") from None
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be locked: {error}") from None
 
     def _read(self):
         """The rows in the file. A line without an end was being written when its process was killed."""
         try:
-            with open(self.path, **TEXT) as file:
+            with open(self.path, **(TEXT | {"encoding": "utf-8-sig"})) as file:
                 text = file.read()
         except FileNotFoundError:
             return {}

@@ -20,11 +20,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from dataset.convert import Settings, convert
+from dataset.index import VIDEO_SUFFIXES, strip_suffixes
 from dataset.ledger import Ledger
 from dataset.preprocess_benchmark import benchmark
-from utils import UserError, command, progress, run_ffmpeg
+from utils import UserError, command, progress, run_ffmpeg, walk
 
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v")
 COLUMNS = ("video", "state", "reason", "frames", "seconds")
 
 
@@ -32,11 +32,12 @@ def find_videos(root):
     """The videos under `root`, at any depth, as sorted paths relative to it. Hidden files are passed over."""
     if not os.path.isdir(root):
         raise UserError(f"no folder {root}: expected videos in it, as in {root}/<category>/<id>.mp4")
-    paths = []
-    for folder, inner, names in os.walk(root, followlinks=True):
-        inner[:] = [name for name in inner if not name.startswith(".")]
-        videos = (name for name in names if name.lower().endswith(VIDEO_SUFFIXES) and name[0] != ".")
-        paths += [os.path.relpath(os.path.join(folder, name), root) for name in videos]
+    paths = [
+        os.path.join(folder, name)
+        for folder, names in walk(root)
+        for name in names
+        if name.lower().endswith(VIDEO_SUFFIXES) and not name.startswith(".")
+    ]
     if not paths:
         raise UserError(f"no videos under {root}: expected {', '.join(VIDEO_SUFFIXES)}")
     return sorted(paths)
@@ -45,7 +46,7 @@ def find_videos(root):
 def in_shard(name, shard):
     """Whether a video belongs to `shard` = (i, n), i from 1 on; by its id, so that any machine agrees."""
     number, count = shard
-    video = os.path.splitext(os.path.basename(name))[0]
+    video = os.path.basename(strip_suffixes(name))
     return int.from_bytes(hashlib.sha256(os.fsencode(video)).digest()[:8], "big") % count == number - 1
 
 
@@ -88,7 +89,7 @@ def _row(outcome):
 
 def _in_parallel(tasks, jobs):
     """Yield (video, Result or the error) as they come; large videos begin first, so that all end together."""
-    names = sorted(tasks, key=lambda name: -os.lstat(tasks[name][0]).st_size)
+    names = sorted(tasks, key=lambda name: -_size(tasks[name][0]))
     with ThreadPoolExecutor(jobs) as pool:
         futures = {pool.submit(convert, *tasks[name]): name for name in names}
         try:
@@ -99,6 +100,13 @@ def _in_parallel(tasks, jobs):
                     yield futures[future], error
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _size(path):
+    try:
+        return os.path.getsize(path)
+    except OSError:  # `convert` says what is wrong with it
+        return 0
 
 
 @contextlib.contextmanager
@@ -117,7 +125,7 @@ def _targets(names, out):
     """{video: (folder of pictures, sound file)}, and {video: reason} where these would be another's."""
     targets, failures, owners = {}, {}, {}
     for name in names:
-        path_audio = os.path.join(out, "audio", os.path.splitext(name)[0] + ".wav")
+        path_audio = os.path.join(out, "audio", strip_suffixes(name) + ".wav")
         owner = owners.setdefault(path_audio, name)
         if owner == name:
             targets[name] = (os.path.join(out, "frames", name), path_audio)
@@ -126,10 +134,11 @@ def _targets(names, out):
     return targets, failures
 
 
-def _number(lowest):
+def _number(lowest, highest=10**6):
     def parse(text):
-        if not text.isdecimal() or int(text) < lowest:
-            raise argparse.ArgumentTypeError(f"expected a whole number from {lowest} on, found {text!r}")
+        if not (text.isdecimal() and lowest <= int(text) <= highest):
+            wanted = f"a whole number from {lowest} to {highest}"
+            raise argparse.ArgumentTypeError(f"expected {wanted}, found {text!r}")
         return int(text)
 
     return parse
@@ -149,8 +158,8 @@ def _parse(argv):
     add, default = parser.add_argument, Settings()
     add("--videos", default="data/videos", help="folder of <category>/<id>.mp4 (%(default)s)")
     add("--out", default="data", help="folder to make frames/ and audio/ in (%(default)s)")
-    add("--fps", type=_number(1), default=default.fps, help="pictures a second (%(default)s)")
-    add("--rate", type=_number(1), default=default.rate, help="samples a second (%(default)s)")
+    add("--fps", type=_number(1, 240), default=default.fps, help="pictures a second (%(default)s)")
+    add("--rate", type=_number(1000, 192_000), default=default.rate, help="samples a second (%(default)s)")
     add(
         "--short_side",
         type=_number(0),

@@ -28,19 +28,23 @@ def split(videos, ratio, seed, test_ratio=0.0):
     """{id: "train", "val" or "test"} of {id: categories}; the order of `videos` does not matter.
 
     A video goes wholly to one part, whatever categories it occurs in. In every category `ratio` of the
-    videos, rounded, are for training, `test_ratio` for test, the rest for validation, and one at least is in
-    each part where there are enough. Training is the same with and without a test part. A video more or less
-    moves one other at most, if it is in one category.
+    videos, rounded, are for training, `test_ratio` for test, the rest for validation. Of two videos one is
+    for training; where one is left for test and validation, some categories give it to the one, some to the
+    other. Training is the same with and without a test part. A video more or less moves one other at most, if
+    it is in one category.
     """
     counts = _count(videos)
     train = _choose(videos, {name: _num_train(count, ratio) for name, count in counts.items()}, seed)
     rest = {video: names for video, names in videos.items() if video not in train}
     test = set()
     if test_ratio:
+        rooms = _count(rest)
         wanted = {
             name: _num_test(room, test_ratio * counts[name], (1 - ratio - test_ratio) * counts[name])
-            for name, room in _count(rest).items()
+            for name, room in rooms.items()
         }
+        either = [name for name in rooms if rooms[name] == 1 and _is_odd(counts[name], ratio, test_ratio)]
+        wanted |= _share_out(either, test_ratio / (1 - ratio), seed)
         test = _choose(rest, wanted, seed)
     return {video: "train" if video in train else "test" if video in test else "val" for video in videos}
 
@@ -65,6 +69,18 @@ def _num_test(room, test, val):
         return far, number in (0, room), abs(number - test)
 
     return min(range(room + 1), key=badness)
+
+
+def _is_odd(count, ratio, test_ratio):
+    """Whether a category with one video left is within one of both ratios, to whichever part it goes."""
+    return max(test_ratio, 1 - ratio - test_ratio) * count <= 1 + 1e-9
+
+
+def _share_out(names, share, seed):
+    """{category: 1 or 0} of categories with one video left: `share` of them, drawn, give it to test."""
+    number = min(max(round(share * len(names)), 1), len(names) - 1) if len(names) > 1 else round(share)
+    order = sorted(names, key=lambda name: draw(name, seed))
+    return {name: int(rank < number) for rank, name in enumerate(order)}
 
 
 def _choose(videos, wanted, seed):

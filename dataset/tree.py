@@ -6,10 +6,9 @@ from typing import NamedTuple
 
 from dataset.audio import sound_seconds
 from dataset.frames import path_frame
-from dataset.index import Clip, strip_suffixes
-from utils import UserError, progress
+from dataset.index import AUDIO_SUFFIXES, Clip, strip_suffixes
+from utils import UserError, progress, walk
 
-AUDIO_SUFFIXES = (".wav", ".mp3")  # the first is preferred
 NUM_THREADS = 16  # that wait for the disk
 SOUND_UNREADABLE = "sound cannot be read"
 # MUSIC-21: two of these, with a space between them, name a folder of duets.
@@ -39,9 +38,10 @@ def find_clips(trees, fps, min_seconds, max_difference):
     fps: pictures/s; min_seconds: of frames; max_difference: seconds between the lengths of sound and frames.
     Of clips with the same category and id the first that is whole is taken, in the order of the trees.
     """
-    clips, reasons = [], []
+    keys, clips, reasons = [], [], []
     for root_audio, root_frames in trees:
-        for clip, reason in _match(root_audio, root_frames, min_seconds * fps):
+        for key, clip, reason in _match(root_audio, root_frames, min_seconds * fps):
+            keys.append(key)
             clips.append(clip)
             reasons.append(reason)
     categories = {clip.category for clip in clips}
@@ -52,11 +52,11 @@ def find_clips(trees, fps, min_seconds, max_difference):
             reasons[n] = reasons[n] or "also a duet"
     _check_sounds(clips, reasons, fps, max_difference)
     taken = set()
-    for n, clip in enumerate(clips):
-        if clip.name in taken:
+    for n in range(len(clips)):
+        if keys[n] in taken:
             reasons[n] = reasons[n] or "in an earlier tree"
         elif not reasons[n]:
-            taken.add(clip.name)
+            taken.add(keys[n])
     pairs = list(zip(clips, reasons, strict=True))
     whole = [clip for clip, reason in pairs if not reason]
     return Found(
@@ -67,7 +67,7 @@ def find_clips(trees, fps, min_seconds, max_difference):
 
 
 def _match(root_audio, root_frames, min_frames):
-    """[(Clip, None or why its files won't do)] of all sounds and folders of frames, sorted."""
+    """[(path without suffixes, Clip, None or why its files won't do)] of all sounds and frames, sorted."""
     sounds, frames = find_sounds(root_audio), find_frames(root_frames)
     pairs = []
     for key in sorted(sounds.keys() | frames.keys()):
@@ -82,7 +82,7 @@ def _match(root_audio, root_frames, min_frames):
         elif count < min_frames:
             reason = f"fewer than {min_frames:g} frames"
         path_audio = os.path.join(root_audio, sounds.get(key, key + AUDIO_SUFFIXES[0]))
-        pairs.append((Clip(path_audio, os.path.join(root_frames, path_frames), count), reason))
+        pairs.append((key, Clip(path_audio, os.path.join(root_frames, path_frames), count), reason))
     return pairs
 
 
@@ -109,7 +109,7 @@ def find_frames(root):
         if pictures:
             found[folder] = folder, len(pictures), is_numbered(pictures)
     frames = {}
-    for folder in sorted(found):
+    for folder in sorted(found, reverse=True):  # `<id>.mp4`, which preprocess writes, before an older `<id>`
         frames.setdefault(strip_suffixes(folder), found[folder])
     return frames
 
@@ -125,13 +125,9 @@ def is_numbered(pictures):
 
 
 def _walk(root):
-    """(folder, names of files) for all folders under `root`, relative to it, but hidden ones."""
     if not os.path.isdir(root):
         raise UserError(f"no folder {root}: make it with `python -m dataset.preprocess`, or name another one")
-    for folder, inner, names in os.walk(root, followlinks=True):
-        inner[:] = [name for name in inner if not name.startswith(".")]
-        relative = os.path.relpath(folder, root).replace(os.sep, "/")
-        yield ("" if relative == "." else relative), names
+    return walk(root)
 
 
 def _join(*parts):

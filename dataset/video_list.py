@@ -90,9 +90,12 @@ class Collection:
 
     def is_settled(self, video, retry=False):
         """Whether it is had, or gone and not to be asked for again (retry)."""
-        had = bool(self.size(video))
-        if had and self.row(video).get("state") != HAD:
+        row = self.row(video)
+        had = self.size(video) > 0
+        if had and row.get("state") != HAD:
             self.note(video, HAD)
+        elif had and self.size(video) < int(row["bytes"] or 0):  # was cut off here
+            return False
         return had or (self.row(video).get("state") == GONE and not retry)
 
     def note(self, video, state, reason=""):

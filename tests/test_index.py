@@ -187,7 +187,7 @@ def test_rows_are_in_a_drawn_order_and_wav_is_preferred(tmp_path):
     train, val = create(tmp_path, "--min_seconds=1")
     drawn = sorted(names, key=lambda key: draw(key.split("/")[1], 1234))
     assert [clip.name for clip in train] == [key for key in drawn if key in {clip.name for clip in train}]
-    assert all(clip.path_audio.endswith(".wav") and clip.num_frames == 9 for clip in train + val)
+    assert all(clip.path_audio.endswith(".wav") and clip.num_frames == 8 for clip in train + val)
     expected = split({key.split("/")[1]: {key.split("/")[0]} for key in names}, 0.8, 1234)
     assert {clip.id for clip in val} == {video for video, part in expected.items() if part == "val"}
 

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -99,23 +100,53 @@ def test_failures_are_named_and_the_others_go_on(good_video, tmp_path, capsys):
 
 
 def test_second_run_makes_only_what_is_missing(good_video, tmp_path, capsys):
-    videos, out = copies(good_video, tmp_path / "videos", "a.mp4", "b.mp4"), tmp_path / "out"
+    names = ["a.mp4", "b.mp4", "c.mp4", "d.mp4", "e.mp4"]
+    videos, out = copies(good_video, tmp_path / "videos", *names), tmp_path / "out"
     run(videos, out)
-    before, files = contents(out), {path: path.stat() for path in out.rglob("*.*")}
+    before, files = contents(out), {path: path.stat().st_ino for path in out.rglob("*.*")}
     (out / "audio/a.wav").unlink()
-    (out / "frames/b.mp4/000007.jpg").unlink()
+    (out / "frames/b.mp4/000007.jpg").rename(out / "frames/b.mp4/x.jpg")
+    os.truncate(out / "audio/c.wav", 2 * RATE)
+    (out / "frames/d.mp4/.preprocess.json").write_text("")  # as after a power cut
     capsys.readouterr()
     run(videos, out)
-    assert capsys.readouterr().out.startswith("2 videos: 2 made, 0 already there, 0 failed")
+    assert capsys.readouterr().out.startswith("5 videos: 4 made, 1 already there, 0 failed")
     assert contents(out) == before
-    kept = {
-        path
-        for path, stat in files.items()
-        if path.suffix in (".wav", ".jpg") and path.stat().st_ino == stat.st_ino
-    }
-    assert {path.parts[-2] for path in kept} == {"a.mp4", "audio"}
+    media = [path for path in files if path.suffix in (".wav", ".jpg")]
+    kept = {path for path in media if path.stat().st_ino == files[path]}
+    assert kept == {path for path in media if "e.mp4" in path.parts or path.name == "e.wav"}
     run(videos, out)
-    assert capsys.readouterr().out == "2 videos: 0 made, 2 already there, 0 failed\n"
+    assert capsys.readouterr().out == "5 videos: 0 made, 5 already there, 0 failed\n"
+
+
+def test_a_sound_of_unknown_frames_is_not_cut_to_them(good_video, tmp_path, capsys):
+    videos, out = copies(good_video, tmp_path / "videos", "a.mp4"), tmp_path / "out"
+    run(videos, out, "--fps=1")
+    (out / "frames/a.mp4/.preprocess.json").unlink()
+    (out / "audio/a.wav").unlink()
+    run(videos, out)
+    assert table(out)["a.mp4"]["seconds"].startswith("3.0")
+    assert "note: a.mp4: pictures for 0.4 s, sound for 3.0 s" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="no second file system")
+def test_outputs_may_lie_on_another_disk(good_video, tmp_path):
+    videos, out = copies(good_video, tmp_path / "videos", "a.mp4"), tmp_path / "out"
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        for name in ("frames", "audio"):
+            (Path(elsewhere) / name).mkdir()
+            out.mkdir(exist_ok=True)
+            (out / name).symlink_to(Path(elsewhere) / name)
+        assert run(videos, out, "--fps=4") == run(videos, out) == 0
+        assert sorted(os.listdir(out / "frames")) == ["a.mp4"]
+        assert sorted(os.listdir(out / "audio")) == ["a.wav"]
+        assert table(out)["a.mp4"]["frames"] == str(3 * FPS)
+
+
+def test_folders_that_go_round_in_circles_are_seen_once(good_video, tmp_path):
+    videos = copies(good_video, tmp_path / "videos", "c/a.mp4")
+    (videos / "c/loop").symlink_to("..")
+    assert preprocess.find_videos(videos) == ["c/a.mp4"]
 
 
 def test_other_settings_and_other_videos_are_made_again(good_video, tmp_path, capsys):
@@ -234,7 +265,17 @@ def test_no_videos_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "flag", ["--fps=0", "--rate=x", "--short_side=-1", "--jobs=0", "--shard=0/2", "--shard=3/2", "--shard=1"]
+    "flag",
+    [
+        "--fps=0",
+        "--rate=99999999",
+        "--rate=x",
+        "--short_side=-1",
+        "--jobs=0",
+        "--shard=0/2",
+        "--shard=3/2",
+        "--shard=1",
+    ],
 )
 def test_flags_out_of_range_are_refused(flag, capsys):
     with pytest.raises(SystemExit):

@@ -62,6 +62,15 @@ def test_three_parts_hold_their_ratios_and_training_stays(ratio, test_ratio):
             assert total < 10 or ratio == 0.01 or min(numbers) >= 1
 
 
+@pytest.mark.parametrize("size", [2, 3, 5, 6, 7])
+def test_small_categories_leave_no_part_empty(size):
+    videos = make_videos(flute=size, tuba=size, erhu=size, cello=size)
+    parts = split(videos, 0.8, 1234, 0.1)
+    assert {part: list(parts.values()).count(part) > 0 for part in ("train", "val", "test")} == dict.fromkeys(
+        ("train", "val", "test"), True
+    )
+
+
 def test_video_in_several_categories_counts_in_all_of_them():
     videos = make_videos(flute=20, tuba=10) | {f"shared{n}": {"flute", "tuba", "erhu"} for n in range(5)}
     parts = split(videos, 0.8, seed=3)
