@@ -211,7 +211,9 @@ def parse_args(argv=None, gpus_present=0):
     parser = make_parser(gpus_present)
     args = parser.parse_args(argv)
     if args.mode == "eval":
-        parser.set_defaults(**_saved_options(parser, args))
+        if not args.id:
+            parser.error("--mode eval needs --id: the name of a folder in --ckpt")
+        parser.set_defaults(**_saved_options(run_folder(args)))
         args = parser.parse_args(argv)
     _check_values(parser, args, gpus_present)
     _check_together(parser, args)
@@ -260,11 +262,36 @@ def training_options(args):
     return options | {"batch_size": batch_size(args)}
 
 
-def _saved_options(parser, args):
-    """Options of the networks in ckpt/ID, as the training run wrote them; none for older runs."""
-    if not args.id:
-        parser.error("--mode eval needs --id: the name of a folder in --ckpt")
-    path = os.path.join(run_folder(args), FILE_OPTIONS)
+def add_network_flags(parser):
+    """Add the flags that say what networks are and what they take; those not given are not in the result."""
+    group = parser.add_argument_group("networks", "only for checkpoints without options.json, of older code")
+    for add_group in (_add_networks, _add_masks, _add_sampling):
+        add_group(_Optional(group))
+
+
+class _Optional:
+    """A group of a parser, whose flags have no defaults."""
+
+    def __init__(self, group):
+        self._group = group
+
+    def add_argument(self, *names, **options):
+        """As a group's, without the default."""
+        return self._group.add_argument(*names, **(options | {"default": argparse.SUPPRESS}))
+
+
+def network_options(args, folder):
+    """All options, for networks in `folder`: those of the run, and over them the flags in `args`.
+
+    Raises UserError if the run's options cannot be read.
+    """
+    defaults = vars(make_parser().parse_args([]))
+    return argparse.Namespace(**(defaults | _saved_options(folder) | vars(args)))
+
+
+def _saved_options(folder):
+    """Options of the networks in a run's folder, as training wrote them; none for older runs."""
+    path = os.path.join(folder, FILE_OPTIONS)
     try:
         with open(path, encoding="utf-8") as file:
             saved = json.load(file)

@@ -4,6 +4,7 @@
 `{sound,frame,synthesizer}_{latest,best}.pth` are plain state dicts, for everybody else.
 """
 
+import glob
 import json
 import os
 import shutil
@@ -27,6 +28,16 @@ def weight_files(folder, suffix="best"):
     if missing:
         raise UserError(f"no trained networks in {folder}: missing {', '.join(missing)}")
     return files
+
+
+def newest_run(root):
+    """The folder in `root` whose networks were written last. Raises UserError if there are none."""
+    paths = glob.glob(os.path.join(glob.escape(root), "*", "sound_best.pth"))
+    if not paths:
+        raise UserError(
+            f"no trained networks in {root}: train some (./scripts/demo.sh), or name a folder (--ckpt)"
+        )
+    return os.path.dirname(max(paths, key=os.path.getmtime))
 
 
 def find_run(folder, args):

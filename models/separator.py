@@ -69,11 +69,11 @@ class Separator(nn.Module):
 
     def predict_masks(self, warped_mix, frames):
         """Masks [B, N, F, T] of the mixture [B, F, T] (warped) for clips uint8 [B, N, 3, T, H, W]."""
-        with self._autocast(warped_mix.device):
-            feat_frame = self.net_frame.forward_multiframe(self._normalise(frames), pool=True)
+        with self.autocast(warped_mix.device):
+            feat_frame = self.net_frame.forward_multiframe(self.normalise(frames), pool=True)
             feat_frame = activate(feat_frame, self.settings.img_activation)
             feat_frame = feat_frame.unflatten(0, frames.shape[:2])
-            logits = self.net_synthesizer.forward_sources(feat_frame, self._listen(warped_mix))
+            logits = self.net_synthesizer.forward_sources(feat_frame, self.listen(warped_mix))
         return activate(logits.float(), self.settings.output_activation)
 
     def apply_masks(self, masks, spec_mix):
@@ -94,11 +94,11 @@ class Separator(nn.Module):
         warped_mix = self.spectral.warp(self.spectral.stft(mix).abs() + EPSILON)
         sound, reference = warped_mix[:, None].expand(-1, frames.shape[1], -1, -1), 0.0
         middle = frames.shape[3] // 2
-        with self._autocast(mix.device):
-            pictures = self._normalise(frames[:, :, :, middle : middle + 1])
+        with self.autocast(mix.device):
+            pictures = self.normalise(frames[:, :, :, middle : middle + 1])
             maps = self.net_frame.forward_multiframe(pictures, pool=False)[:, :, 0]
             maps = activate(maps, self.settings.img_activation).unflatten(0, frames.shape[:2])
-            feat_sound = self._listen(warped_mix)
+            feat_sound = self.listen(warped_mix)
             if self.settings.output_activation == "softmax":
                 sound = sound * self.predict_masks(warped_mix, frames)
                 average = maps.mean(dim=(3, 4))  # logits are linear in image features
@@ -116,11 +116,12 @@ class Separator(nn.Module):
         masks = activate(logits.float(), "sigmoid" if activation == "softmax" else activation)
         return (masks * sound[:, :, None]).square().sum(dim=(3, 4))
 
-    def _listen(self, warped_mix):
+    def listen(self, warped_mix):
+        """Sound features [B, C, F, T] of the mixture [B, F, T] (warped)."""
         features = self.net_sound(warped_mix[:, None].log())
         return activate(features, self.settings.sound_activation)
 
-    def _normalise(self, frames):
+    def normalise(self, frames):
         """uint8 [B, N, 3, T, H, W] -> float [B * N, 3, T, H, W] as the ResNet expects it."""
         return (frames.flatten(0, 1) / 255 - self.mean) / self.std
 
@@ -132,6 +133,7 @@ class Separator(nn.Module):
     def _loss_weight(self, mix):
         return torch.log1p(mix).clamp(*WEIGHTS) if self.settings.weighted_loss else torch.ones_like(mix)
 
-    def _autocast(self, device):
+    def autocast(self, device):
+        """The context in which the networks compute."""
         amp = self.settings.amp
         return torch.autocast(device.type, dtype=AMP_DTYPES.get(amp), enabled=amp != "off")

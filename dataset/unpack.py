@@ -1,0 +1,81 @@
+"""A video, or a picture and a sound, as separation reads it: pictures, sound at two rates, a small copy."""
+
+import io
+import os
+from typing import NamedTuple
+
+import soundfile
+from PIL import Image
+
+from dataset.convert import Settings, convert, file_url
+from utils import UserError, run_ffmpeg
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+MAX_WIDTH, MAX_HEIGHT = 854, 480  # pixels of the copy for browsers
+CRF = 26  # of its pictures: constant quality, 0 the best
+KEY_SECONDS = 1  # between two pictures that a player can jump to
+
+
+class Unpacked(NamedTuple):
+    """A video's parts on disk."""
+
+    video: str  # the video itself, or one that was made of a picture and a sound
+    frames: str  # folder of pictures, numbered from 1
+    num_frames: int
+    sound: str  # wav at the networks' rate, mono
+    own_sound: str  # wav at the video's own rate, all channels
+    size: tuple  # (width, height) of the video in square pixels, upright
+    seconds: float
+
+
+def unpack(path, folder, fps, rate, path_sound=None, own_rate=None):
+    """Unpack the video at `path` into the empty `folder`; with `path_sound`, `path` is a picture beside it.
+
+    fps: pictures/s; rate: of the networks; own_rate: of the sound that is taken apart, None for the video's.
+    Raises UserError, in words, if the video cannot be used.
+    """
+    if path_sound or path.lower().endswith(PICTURE_SUFFIXES):
+        path = _from_picture(path, path_sound, folder, fps)
+    frames, sound = os.path.join(folder, "frames"), os.path.join(folder, "sound.wav")
+    result = convert(path, frames, sound, folder, Settings(fps, rate))
+    own_sound = os.path.join(folder, "own.wav")
+    flags = ["-map", "0:a:0", "-af", "aresample=async=1:first_pts=0", "-t", f"{result.seconds:.6f}"]
+    flags += ["-ar", str(own_rate)] if own_rate else []
+    run_ffmpeg(["-i", file_url(path), *flags, "-c:a", "pcm_s16le", file_url(own_sound)])
+    return Unpacked(path, frames, result.num_frames, sound, own_sound, _size(path), result.seconds)
+
+
+def _size(path):
+    squares = "scale=w='round(iw*max(sar,1))':h='round(ih/min(sar,1))'"
+    flags = ["-map", "0:V:0", "-frames:v", "1", "-vf", squares, "-f", "image2pipe", "-c:v", "png", "-"]
+    with Image.open(io.BytesIO(run_ffmpeg(["-i", file_url(path), *flags]))) as picture:
+        return picture.size
+
+
+def write_copy(path, path_copy, seconds):
+    """Write the first `seconds` of a video as H.264 and AAC of at most 480p, which every browser plays."""
+    size = f"min(1,min({MAX_WIDTH}/max(iw,ih),{MAX_HEIGHT}/min(iw,ih)))"
+    scale = f"scale=w='2*round(iw*min(sar,1)*{size}/2)':h='2*round(ih/max(sar,1)*{size}/2)',setsar=1"
+    source = ["-i", file_url(path), "-map", "0:V:0", "-map", "0:a:0", "-t", f"{seconds:.3f}"]
+    keys = f"expr:gte(t,n_forced*{KEY_SECONDS})"
+    coding = ["-c:v", "libx264", "-preset", "veryfast", "-crf", str(CRF), "-force_key_frames", keys]
+    layout = ["-pix_fmt", "yuv420p", "-c:a", "aac", "-b:a", "128k", "-ac", "2", "-movflags", "+faststart"]
+    run_ffmpeg([*source, "-vf", scale, *coding, *layout, file_url(path_copy)])
+
+
+def _from_picture(path, path_sound, folder, fps):
+    """A video of one picture, as long as the sound."""
+    if not path_sound:
+        raise UserError("a picture needs a sound to go with it: --audio FILE")
+    for name in (path, path_sound):
+        if not os.path.isfile(name):
+            raise UserError(f"{name}: no such file")
+    try:
+        seconds = soundfile.info(path_sound).duration
+    except soundfile.SoundFileError:
+        raise UserError(f"{path_sound}: cannot be read as sound") from None
+    video = os.path.join(folder, "picture.mkv")
+    inputs = ["-loop", "1", "-framerate", str(fps), "-i", file_url(path), "-i", file_url(path_sound)]
+    coding = ["-c:v", "ffv1", "-c:a", "copy", "-t", f"{seconds:.3f}"]
+    run_ffmpeg([*inputs, "-map", "0:v", "-map", "1:a", *coding, file_url(video)])
+    return video

@@ -1,0 +1,197 @@
+"""What separate.py writes of a video: sounds, videos, numbers and the page."""
+
+import contextlib
+import os
+from typing import NamedTuple
+
+import numpy as np
+import scipy.fft
+import soundfile
+from PIL import Image
+
+import viz_listen
+import viz_overlay
+from dataset.frames import path_frame
+from dataset.unpack import unpack, write_copy
+from engine import places
+from engine.separate import Rendering, Video, listen, render
+from utils import UserError, replacing, save_json
+
+COLOURS = ("#e4572e", "#2e86ab", "#5fad56", "#b07bac", "#f2c14e", "#4d9de0", "#e15554", "#3bb273")
+MAX_COLUMNS = 2000  # of the spectrogram of the whole
+SPECTROGRAM_SECONDS = 0.1  # of one of its columns
+THUMBNAIL = 320  # pixels of its width
+
+
+class Request(NamedTuple):
+    """What the user asks for."""
+
+    num_sources: int = 2
+    points: list | None = None  # of (x, y), pixels of the video
+    boxes: list | None = None  # of (x, y, width, height)
+    consistent: bool = True
+    own_rate: int | None = None  # samples/s of what is written, None: the video's
+    path_sound: str | None = None  # of a picture
+    notes: tuple = ()  # lines for the page
+
+
+def write_outputs(path, folder, work, pixels, sampling, request):
+    """Take the video at `path` apart into `folder`; `work` is an empty folder for the meantime.
+
+    Returns a line about it. Raises UserError if the video cannot be used.
+    """
+    device = next(pixels.parameters()).device
+    rates = sampling.frame_rate, sampling.aud_rate
+    unpacked = unpack(path, work, *rates, request.path_sound, request.own_rate)
+    video = Video(unpacked, sampling, pixels.separator.settings.stft_hop)
+    analysis = listen(video, pixels, device)
+    regions, labels = find_regions(analysis, unpacked.size, request)
+    parts, gains = places.basis(analysis.gram)
+    os.makedirs(folder, exist_ok=True)
+    names = [f"source{n}" for n in range(1, len(regions) + 1)]
+    chunks = render(video, pixels, device, analysis, Rendering(regions, parts, request.consistent))
+    page = viz_listen.PageWriter(folder, video.rate, gains.shape[1] + len(names) + 1)
+    energies = _write_sounds(chunks, folder, [*names, "residual"], video, page)
+    times = [video.centre(start) for start in video.starts]
+    _write_videos(unpacked, folder, analysis, times, sampling.frame_rate)
+    sources = _describe(names, labels.reshape(analysis.shape), energies)
+    line = f"{unpacked.seconds:.1f} s, " + ", ".join(f"{s['name']} {s['share']:.0%}" for s in sources)
+    _write_numbers(folder, path, unpacked, analysis, times, sources, request)
+    page.close(_page_info(path, unpacked, video, analysis, times, gains, sources, request))
+    return line
+
+
+def find_regions(analysis, size, request):
+    """Cells bool [K, h, w] of each source, and [P] the source that each cell is counted to, -1 for none.
+
+    size: (width, height) of the video. Raises UserError for points and boxes that lie outside of it.
+    """
+    shape = analysis.shape
+    if not (request.points or request.boxes):
+        if request.num_sources > np.prod(shape):
+            raise UserError(f"--num_sources {request.num_sources}: there are {np.prod(shape)} places in all")
+        regions, labels = places.group(analysis.gram, request.num_sources)
+        return regions.reshape(-1, *shape), labels
+    rectangles = request.boxes or [(x, y, 0, 0) for x, y in request.points]
+    regions = np.stack([cells_of(rectangle, size, shape) for rectangle in rectangles])
+    return regions, np.where(regions.any(axis=0), regions.argmax(axis=0), -1).ravel()
+
+
+def cells_of(rectangle, size, shape):
+    """Cells bool [h, w] whose centres lie in (x, y, width, height) of a video of `size`; the nearest if none."""
+    x, y, width, height = rectangle
+    if x >= size[0] or y >= size[1]:
+        raise UserError(f"({x:g}, {y:g}) lies outside of the video, which is {size[0]} × {size[1]} pixels")
+    rows, columns = shape
+    centres_y = (np.arange(rows) + 0.5) * size[1] / rows
+    centres_x = (np.arange(columns) + 0.5) * size[0] / columns
+    inside = (
+        ((centres_y >= y) & (centres_y <= y + height))[:, None] & (centres_x >= x) & (centres_x <= x + width)
+    )
+    if not inside.any():
+        inside[np.abs(centres_y - y - height / 2).argmin(), np.abs(centres_x - x - width / 2).argmin()] = True
+    return inside
+
+
+def _write_sounds(chunks, folder, names, video, page):
+    """Write a wav for each name and hand everything to the page, as it comes. Returns the names' energies."""
+    energies = np.zeros(len(names))
+    with contextlib.ExitStack() as stack:
+        files = []
+        for name in names:
+            path = stack.enter_context(replacing(os.path.join(folder, f"{name}.wav")))
+            options = {"samplerate": video.rate, "channels": video.channels, "subtype": "PCM_16"}
+            files.append(stack.enter_context(soundfile.SoundFile(path, "w", **options)))
+        for separated, streams in chunks:
+            for file, wave in zip(files, separated, strict=True):
+                file.write(np.clip(wave.T, -1, 1))
+            energies += np.square(separated, dtype=np.float64).sum(axis=(1, 2))
+            page.add(np.concatenate([streams, separated.mean(axis=1)]))
+    return energies
+
+
+def _write_videos(unpacked, folder, analysis, times, fps):
+    write_copy(unpacked.video, os.path.join(folder, "video.mp4"), unpacked.seconds)
+    count = unpacked.num_frames
+    height, width = analysis.shape
+    maps = {
+        "heatmap.mp4": viz_overlay.energy_maps(analysis.energy, times, count, fps),
+        "embeddings.mp4": viz_overlay.embedding_maps(
+            places.colours(analysis.gram).reshape(height, width, 3), count
+        ),
+    }
+    for name, each in maps.items():
+        viz_overlay.write_overlay(os.path.join(folder, name), unpacked.frames, fps, each, unpacked.own_sound)
+    with Image.open(path_frame(unpacked.frames, max(1, count // 2))) as picture:
+        picture.thumbnail((THUMBNAIL, THUMBNAIL))
+        with replacing(os.path.join(folder, "thumbnail.jpg")) as temporary:
+            picture.save(temporary)
+
+
+def _describe(names, labels, energies):
+    """The sources, for the page and for separated.json."""
+    total = max(energies.sum(), 1e-30)
+    return [
+        {
+            "name": name,
+            "file": f"{name}.wav",
+            "colour": COLOURS[n],
+            "cells": np.argwhere(labels == n).tolist(),
+            "share": float(energies[n] / total),
+        }
+        for n, name in enumerate(names)
+    ]
+
+
+def _write_numbers(folder, path, unpacked, analysis, times, sources, request):
+    save_json(
+        os.path.join(folder, "separated.json"),
+        {
+            "video": path,
+            "size": unpacked.size,
+            "seconds": unpacked.seconds,
+            "cells": analysis.shape,
+            "sources": [
+                {key: source[key] for key in ("name", "file", "cells", "share")} for source in sources
+            ],
+            "times": times,
+            "energy": np.round(analysis.energy, 4).tolist(),
+            "settings": {**request._asdict(), "notes": list(request.notes)},
+        },
+    )
+
+
+def _page_info(path, unpacked, video, analysis, times, gains, sources, request):
+    height, width = analysis.shape
+    spectrogram, top = _spectrogram(unpacked.own_sound)
+    with Image.open(path_frame(unpacked.frames, 1)) as picture:
+        size = picture.size
+    return viz_listen.PageInfo(
+        title=os.path.basename(path),
+        video="video.mp4",
+        size=size,
+        seconds=video.num_samples / video.rate,
+        gains=gains.reshape(height, width, -1).astype(np.float32),
+        times=np.array(times),
+        energy=analysis.energy,
+        colours=places.colours(analysis.gram).reshape(height, width, 3),
+        sources=sources,
+        residual="residual.wav",
+        downloads=[(name, name) for name in ("heatmap.mp4", "embeddings.mp4", "separated.json")],
+        spectrogram=spectrogram,
+        spectrogram_top=top,
+        notes=[*request.notes, f"{height} × {width} places, windows of {len(times)} moments"],
+    )
+
+
+def _spectrogram(path):
+    """Magnitudes float32 [F, T] of the whole file, T at most MAX_COLUMNS, and the Hz of the last row."""
+    with soundfile.SoundFile(path) as file:
+        length = round(SPECTROGRAM_SECONDS * file.samplerate) // 2 * 2
+        count = min(MAX_COLUMNS, max(1, file.frames // (length // 2)))
+        columns = []
+        for n in range(count):
+            file.seek(min(round(n * file.frames / count), max(0, file.frames - length)))
+            wave = file.read(length, always_2d=True, fill_value=0.0).mean(axis=1)
+            columns.append(np.abs(scipy.fft.rfft(wave * np.hanning(length))))
+        return np.stack(columns, axis=1).astype(np.float32), file.samplerate / 2

@@ -1,0 +1,94 @@
+"""Sound of any length through networks that take a window of it: masks per window -> waveforms, cross-faded.
+
+Sound is at the video's own rate, masks are made at the network's: STFTs of both have the same windows and
+hops in seconds, up to rounding, and masks are interpolated between them. Above the network's band its highest
+rows decide.
+"""
+
+import torch
+from torch import nn
+
+from models.spectral import Resample
+
+TOP_ROWS = 16  # of a mask, whose mean is taken for all that is above the network's band
+FADE_FLOOR = 1e-3  # of a window's weight, so that one at the very end of a window counts too
+
+
+def plan(num_samples, length, hop):
+    """First samples of the windows of `length`, `hop` apart, that cover `num_samples`."""
+    return list(range(0, max(num_samples - length, 0) + hop, hop)) if num_samples > length else [0]
+
+
+class MaskedSynthesis(nn.Module):
+    """Waveforms [..., L'] at `rate` under masks [N, F, T] (linear frequency) made at `net_rate`."""
+
+    def __init__(self, rate, net_rate, n_fft, hop, length):
+        super().__init__()
+        scale = rate / net_rate
+        self.n_fft, self.hop = 2 * round(n_fft / 2 * scale), max(1, round(hop * scale))
+        self.length = round(length * scale)  # L'
+        num_freqs, num_times = n_fft // 2 + 1, 1 + length // hop
+        self.num_freqs, self.num_times = self.n_fft // 2 + 1, 1 + self.length // self.hop
+        hertz = torch.arange(self.num_freqs) * rate / self.n_fft
+        self.rows = Resample(num_freqs, _grid(hertz * n_fft / net_rate, num_freqs))
+        seconds = torch.arange(self.num_times) * self.hop / rate
+        self.columns = Resample(num_times, _grid(seconds * net_rate / hop, num_times))
+        self.register_buffer("above", (hertz > net_rate / 2)[:, None], persistent=False)
+        self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
+        self.valid = (self.num_times - 1) * self.hop  # samples that come back
+
+    def forward(self, waves, masks):
+        """[Ch, L'] and [N, F, T] -> [N, Ch, valid]."""
+        masks = self.fit(masks)
+        options = {"window": self.window, "center": True}
+        spec = torch.stft(waves, self.n_fft, self.hop, return_complex=True, pad_mode="reflect", **options)
+        masked = masks[:, None] * spec
+        out = torch.istft(masked.flatten(0, 1), self.n_fft, self.hop, **options)
+        return out.unflatten(0, masked.shape[:2])
+
+    def fit(self, masks):
+        """Masks [N, F, T] on this STFT's rows and columns, [N, F', T']."""
+        top = masks[:, -TOP_ROWS:].mean(dim=1, keepdim=True)
+        masks = torch.where(self.above, top, self.rows(masks))
+        return self.columns(masks.transpose(1, 2)).transpose(1, 2)
+
+
+def _grid(position, size):
+    """Positions 0 … size - 1 as Resample has them, -1 … 1."""
+    return 2 * position.double() / (size - 1) - 1
+
+
+class OverlapAdd:
+    """Windows [N, Ch, valid], in order -> the sound that is whole so far. Their weights add up to 1."""
+
+    def __init__(self, valid, num_samples):
+        self.weight = torch.hann_window(valid, periodic=False) + FADE_FLOOR
+        self.num_samples = num_samples
+        self.begin = 0  # sample that the buffers begin with
+        self.total = self.sums = None
+
+    def add(self, start, waves):
+        """Take the window at sample `start`; returns the samples [N, Ch, n] before it, which are whole."""
+        done = self._flush(start)
+        missing = start + len(self.weight) - self.begin - (0 if self.sums is None else len(self.sums))
+        if self.sums is None:
+            self.total, self.sums = torch.zeros(*waves.shape[:2], 0), torch.zeros(0)
+        self.total = torch.cat([self.total, torch.zeros(*waves.shape[:2], missing)], dim=2)
+        self.sums = torch.cat([self.sums, torch.zeros(missing)])
+        here = slice(start - self.begin, start - self.begin + len(self.weight))
+        self.total[:, :, here] += waves * self.weight
+        self.sums[here] += self.weight
+        return done
+
+    def finish(self):
+        """The samples that are left, up to `num_samples`."""
+        return self._flush(self.num_samples)
+
+    def _flush(self, end):
+        count = end - self.begin
+        if self.sums is None or not count:
+            return None
+        done = self.total[:, :, :count] / self.sums[:count]
+        self.total, self.sums = self.total[:, :, count:], self.sums[count:]
+        self.begin = end
+        return done

@@ -1,0 +1,161 @@
+"""Any video -> the sound of its places: `python separate.py VIDEO…` writes out/<video>/index.html and sounds."""
+
+import argparse
+import logging
+import os
+import sys
+import tempfile
+
+import torch
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+import viz_listen
+from arguments import add_network_flags, network_options
+from dataset.index import VIDEO_SUFFIXES
+from dataset.unpack import PICTURE_SUFFIXES
+from engine.build import build_sampling, build_separator
+from engine.checkpoint import newest_run, weight_files
+from engine.outputs import Request, write_outputs
+from models.pixels import PixelSeparator
+from utils import UserError, command, set_up_logging, walk
+
+logger = logging.getLogger(__name__)
+
+
+def load(args):
+    """(networks as a PixelSeparator on their device, the options they were trained with, their folder)."""
+    folder = args.ckpt or newest_run("./ckpt")
+    options = network_options(args, folder)
+    pixels = PixelSeparator(build_separator(options, weight_files(folder)), options.num_mix)
+    device = torch.device("cuda" if args.num_gpus else "cpu")
+    logger.info("networks of %s on %s", folder, device)
+    return pixels.to(device), options, folder
+
+
+def find_videos(paths):
+    """[(path, name of its folder in --out)] of files, and of all videos in folders."""
+    found = []
+    for path in paths:
+        if os.path.isdir(path):
+            names = [(folder, name) for folder, names in walk(path) for name in sorted(names)]
+            videos = [
+                os.path.join(*pair) for pair in sorted(names) if pair[1].lower().endswith(VIDEO_SUFFIXES)
+            ]
+            if not videos:
+                raise UserError(f"{path}: no videos in it, expected {', '.join(VIDEO_SUFFIXES)}")
+            found += [(os.path.join(path, name), os.path.splitext(name)[0]) for name in videos]
+        else:
+            found.append((path, os.path.splitext(os.path.basename(path))[0]))
+    taken = {}
+    for path, name in found:
+        other = taken.setdefault(name, path)
+        if other != path:
+            raise UserError(f"{path} and {other} would both go to {name}: rename one, or use two --out")
+    return list(dict.fromkeys(found))
+
+
+def separate_all(args):
+    """Take every video apart; 1 if one of them could not be, else 0."""
+    videos = find_videos(args.videos)
+    if args.audio and len(videos) > 1:
+        raise UserError(f"--audio goes with one picture, found {len(videos)} files")
+    pixels, options, folder = load(args)
+    request = Request(
+        num_sources=args.num_sources,
+        points=args.points,
+        boxes=args.boxes,
+        consistent=args.consistent,
+        own_rate=None if args.rate == "video" else options.audRate,
+        path_sound=args.audio,
+        notes=[f"networks: {folder}"],
+    )
+    entries, num_failed = [], 0
+    for path, name in videos:
+        target = os.path.join(args.out, name)
+        try:
+            with tempfile.TemporaryDirectory() as work:
+                line = write_outputs(path, target, work, pixels, build_sampling(options), request)
+        except (UserError, OSError) as error:
+            num_failed += 1
+            print(f"failed: {path}: {error}", file=sys.stderr)
+            continue
+        entries.append((name, f"{name}/index.html", f"{name}/thumbnail.jpg", line))
+        print(f"{os.path.join(target, 'index.html')}: {line}")
+    if len(videos) > 1 and entries:
+        viz_listen.write_gallery(args.out, entries)
+        print(f"all of them: {os.path.join(args.out, 'index.html')}")
+    return int(num_failed > 0)
+
+
+def _numbers(count):
+    def parse(text):
+        try:
+            values = tuple(float(value) for value in text.split(","))
+        except ValueError:
+            values = ()
+        if len(values) != count or not all(0 <= value < float("inf") for value in values):
+            raise argparse.ArgumentTypeError(f"expected {count} numbers with commas between, found {text!r}")
+        return values
+
+    return parse
+
+
+def _count(text):
+    if not text.isdecimal() or not 1 <= int(text) <= 8:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 to 8, found {text!r}")
+    return int(text)
+
+
+def _parse(argv):
+    suffixes = ", ".join(VIDEO_SUFFIXES + PICTURE_SUFFIXES)
+    parser = argparse.ArgumentParser(description="Hear each place of a video by itself.")
+    add = parser.add_argument
+    add("videos", nargs="+", metavar="VIDEO", help=f"file ({suffixes}), or a folder of videos")
+    add("--ckpt", metavar="FOLDER", help="folder of trained networks, ckpt/ID (the newest in ./ckpt)")
+    add("--out", default="out", help="folder to write <video>/index.html in (%(default)s)")
+    add("--audio", metavar="FILE", help="the sound that goes with a picture instead of a video")
+    add("--num_sources", type=_count, default=2, help="kinds of places to find (%(default)s)")
+    add(
+        "--points",
+        type=_numbers(2),
+        nargs="+",
+        metavar="X,Y",
+        help="take these places, in the video's pixels",
+    )
+    add("--boxes", type=_numbers(4), nargs="+", metavar="X,Y,W,H", help="take these rectangles")
+    add(
+        "--consistent",
+        default=True,
+        action=argparse.BooleanOptionalAction,
+        help="sources share the sound, so that nearly nothing is left over",
+    )
+    add(
+        "--rate",
+        default="video",
+        choices=("video", "network"),
+        help="samples/s of what is written: the video's own (default) or the networks'",
+    )
+    add(
+        "--num_gpus", type=int, default=min(1, torch.cuda.device_count()), help="1: GPU, 0: CPU (%(default)s)"
+    )
+    add("--amp", default="off", choices=("off", "bf16", "fp16"), help="mixed precision (%(default)s)")
+    add_network_flags(parser)
+    args = parser.parse_args(argv)
+    if args.points and args.boxes:
+        parser.error("--points and --boxes: one of them")
+    if not 0 <= args.num_gpus <= min(1, torch.cuda.device_count()):
+        parser.error(f"--num_gpus: {args.num_gpus} asked for, {torch.cuda.device_count()} found, one is used")
+    return args
+
+
+@command
+def main(argv=None):
+    """The command; exit status 1 if a video could not be taken apart."""
+    args = _parse(argv)
+    set_up_logging()
+    with logging_redirect_tqdm():
+        return separate_all(args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
