@@ -1,4 +1,4 @@
-"""Any video -> the sound of its places: `python separate.py VIDEO…` writes out/<video>/index.html and sounds."""
+"""Any video -> the sound of its places: `python separate.py VIDEO…` writes out/<video>/index.html."""
 
 import argparse
 import logging
@@ -24,7 +24,8 @@ logger = logging.getLogger(__name__)
 
 def load(args):
     """(networks as a PixelSeparator on their device, the options they were trained with, their folder)."""
-    folder = args.ckpt or newest_run("./ckpt")
+    here = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ckpt")
+    folder = args.ckpt or newest_run("./ckpt" if os.path.isdir("./ckpt") else here)
     options = network_options(args, folder)
     pixels = PixelSeparator(build_separator(options, weight_files(folder)), options.num_mix)
     device = torch.device("cuda" if args.num_gpus else "cpu")

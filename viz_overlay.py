@@ -16,7 +16,7 @@ EMBEDDING_ALPHA = 0.6
 
 
 def energy_maps(energy, times, num_frames, fps):
-    """uint8 [T, h, w, 4]: the energy [W, h, w] of windows around `times` (seconds) as each picture's colours."""
+    """uint8 [T, h, w, 4]: energy [W, h, w] of windows around `times` (seconds) as each picture's colours."""
     level = np.sqrt(energy / max(float(energy.max()), 1e-30))
     seconds = (np.arange(num_frames) + 0.5) / fps
     flat = level.reshape(len(level), -1)

@@ -78,7 +78,7 @@ def find_regions(analysis, size, request):
 
 
 def cells_of(rectangle, size, shape):
-    """Cells bool [h, w] whose centres lie in (x, y, width, height) of a video of `size`; the nearest if none."""
+    """Cells bool [h, w] whose centres lie in (x, y, width, height) of a video of `size`, or the next one."""
     x, y, width, height = rectangle
     if x >= size[0] or y >= size[1]:
         raise UserError(f"({x:g}, {y:g}) lies outside of the video, which is {size[0]} × {size[1]} pixels")
