@@ -27,7 +27,9 @@ MODEL_OPTIONS = (
     "stride_frames audLen audRate stft_frame stft_hop imgSize frameRate"
 ).split()
 # Options that may differ between a run and its continuation: they don't change what is learned.
-FREE_OPTIONS = "ckpt mode resume overwrite workers num_vis disp_iter num_gpus batch_size_per_gpu".split()
+FREE_OPTIONS = (
+    "ckpt mode resume overwrite workers num_vis disp_iter num_gpus batch_size_per_gpu list_duets list_solos"
+).split()
 AT_LEAST = {  # the smallest value that makes sense
     "num_mix": 2,
     "num_channels": 1,
@@ -169,6 +171,19 @@ def _add_data(group):
         type=int,
         help="mixtures to evaluate; -1: one for each validation clip, or all of --list_val_mix",
     )
+    add(
+        "--list_duets",
+        default="",
+        help="evaluation: measure separation and localisation on these videos too, a folder or a text file "
+        "with a video a line; beside each lies <id>.json with the box and the track of every source, as "
+        "dataset.demo writes it",
+    )
+    add(
+        "--list_solos",
+        default="",
+        help="evaluation: localisation on these videos of one source, likewise, whose <id>.json has a box; "
+        "of a folder only those in --list_val, if there is that file: the videos that training never saw",
+    )
     add("--dup_trainset", default=100, type=int, help="rounds of the training list that make an epoch")
     pairs = ("category", "video", "original")
     add("--mix_pairs", default="category", choices=pairs, help="training: clips of a mixture differ in this")
@@ -283,10 +298,22 @@ class _Optional:
 def network_options(args, folder):
     """All options, for networks in `folder`: those of the run, and over them the flags in `args`.
 
-    Raises UserError if the run's options cannot be read.
+    Raises UserError if the run's options cannot be read, or cannot work.
     """
     defaults = vars(make_parser().parse_args([]))
-    return argparse.Namespace(**(defaults | _saved_options(folder) | vars(args)))
+    options = argparse.Namespace(**(defaults | _saved_options(folder) | vars(args)))
+    _check_values(_Refusal, options, options.num_gpus)
+    _check_spectrogram(_Refusal, options)
+    return options
+
+
+class _Refusal:
+    """Stands in for a parser where options are checked that are no command line."""
+
+    @staticmethod
+    def error(message):
+        """Raise UserError."""
+        raise UserError(message)
 
 
 def _saved_options(folder):

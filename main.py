@@ -11,15 +11,18 @@ from dataset.check import shared_ids
 from dataset.index import read_index, read_mixtures
 from engine.build import (
     build_optimizer,
+    build_sampling,
     build_separator,
     build_train_loader,
     build_val_loader,
     parallelize,
 )
 from engine.checkpoint import find_run, read_history, restore, start_run, weight_files
+from engine.duets import find_truths, localisation_line, localise
 from engine.evaluate import Evaluator, summary_line, write_metrics, write_page
 from engine.results import make_pool
 from engine.train import FOLDER_PAGE, Trainer
+from models.pixels import PixelSeparator
 from utils import command, set_up_logging
 
 NUM_NAMED = 5  # videos that a warning names
@@ -71,16 +74,23 @@ def evaluate(args):
     """Score the networks ckpt/ID/{sound,frame,synthesizer}_best.pth and write their page."""
     folder = run_folder(args)
     loader = build_val_loader(args)
+    truths = find_truths(args.list_duets, args.list_solos, args.list_val)
     separator = build_separator(args, weight_files(folder))
     model, device = parallelize(separator, args.num_gpus)
     page = os.path.join(folder, FOLDER_PAGE)
     with make_pool(args.workers) as pool:
         evaluator = Evaluator(model, separator, device, loader, pool, path_val(args))
         summary, results = evaluator.run(page, args.num_vis, swapped=True)
-    summary = {"epoch": 0, **summary}
-    write_metrics(folder, summary, results)
+        summary = {"epoch": 0, **summary}
+        found = {}
+        if truths:
+            pixels = PixelSeparator(separator, args.num_mix)
+            found = {"localisation": localise(pixels, device, build_sampling(args), truths, pool, folder)}
+    write_metrics(folder, summary | found, results)
     write_page(page, summary, results, vars(args), read_history(folder), model_id(args))
     print(summary_line(summary))
+    if found:
+        print(localisation_line(found["localisation"]))
     print(f"scores: {os.path.join(folder, 'metrics.json')}, page: {os.path.join(page, 'index.html')}")
 
 

@@ -33,31 +33,42 @@ def load(args):
     return pixels.to(device), options, folder
 
 
-def find_videos(paths):
-    """[(path, name of its folder in --out)] of files, and of all videos in folders."""
+def find_videos(paths, out):
+    """[(path, name of its folder in `out`)] of files, and of all videos in folders, but those in `out`."""
     found = []
     for path in paths:
         if os.path.isdir(path):
-            names = [(folder, name) for folder, names in walk(path) for name in sorted(names)]
-            videos = [
-                os.path.join(*pair) for pair in sorted(names) if pair[1].lower().endswith(VIDEO_SUFFIXES)
-            ]
-            if not videos:
-                raise UserError(f"{path}: no videos in it, expected {', '.join(VIDEO_SUFFIXES)}")
-            found += [(os.path.join(path, name), os.path.splitext(name)[0]) for name in videos]
+            found += [(os.path.join(path, name), os.path.splitext(name)[0]) for name in _videos_in(path, out)]
         else:
             found.append((path, os.path.splitext(os.path.basename(path))[0]))
     taken = {}
     for path, name in found:
         other = taken.setdefault(name, path)
-        if other != path:
+        if os.path.realpath(other) != os.path.realpath(path):
             raise UserError(f"{path} and {other} would both go to {name}: rename one, or use two --out")
-    return list(dict.fromkeys(found))
+        if os.path.realpath(os.path.dirname(path)) == os.path.realpath(os.path.join(out, name)):
+            raise UserError(f"{path} lies where its page would go: use another --out")
+    return [(path, name) for name, path in taken.items()]
+
+
+def _videos_in(root, out):
+    """Videos in a folder, relative to it, sorted."""
+    out = os.path.realpath(out)
+    videos = [
+        os.path.join(folder, name)
+        for folder, names in walk(root)
+        for name in names
+        if os.path.commonpath([out, os.path.realpath(os.path.join(root, folder))]) != out
+        and name.lower().endswith(VIDEO_SUFFIXES)
+    ]
+    if not videos:
+        raise UserError(f"{root}: no videos in it, expected {', '.join(VIDEO_SUFFIXES)}")
+    return sorted(videos)
 
 
 def separate_all(args):
     """Take every video apart; 1 if one of them could not be, else 0."""
-    videos = find_videos(args.videos)
+    videos = find_videos(args.videos, args.out)
     if args.audio and len(videos) > 1:
         raise UserError(f"--audio goes with one picture, found {len(videos)} files")
     pixels, options, folder = load(args)
@@ -144,6 +155,8 @@ def _parse(argv):
     args = parser.parse_args(argv)
     if args.points and args.boxes:
         parser.error("--points and --boxes: one of them")
+    if args.amp == "fp16" and not args.num_gpus:
+        parser.error("--amp fp16 needs a GPU; bf16 works on the CPU too")
     if not 0 <= args.num_gpus <= min(1, torch.cuda.device_count()):
         parser.error(f"--num_gpus: {args.num_gpus} asked for, {torch.cuda.device_count()} found, one is used")
     return args

@@ -22,9 +22,9 @@ def energy_maps(energy, times, num_frames, fps):
     flat = level.reshape(len(level), -1)
     level = np.stack([np.interp(seconds, times, column) for column in flat.T], axis=1)
     level = level.reshape(num_frames, *energy.shape[1:])
-    colours = matplotlib.colormaps[COLOURS_ENERGY](level)
-    colours[..., 3] = level * ENERGY_ALPHA
-    return np.round(colours * 255).astype(np.uint8)
+    colours = matplotlib.colormaps[COLOURS_ENERGY](level, bytes=True)
+    colours[..., 3] = np.round(255 * ENERGY_ALPHA * level)
+    return colours
 
 
 def embedding_maps(colours, num_frames):
@@ -38,22 +38,13 @@ def write_overlay(path, frames, fps, maps, path_sound):
     with Image.open(os.path.join(frames, "000001.jpg")) as picture:
         width, height = (length // 2 * 2 or 2 for length in picture.size)
     rows, columns = maps.shape[1:3]
-    pictures = ["-framerate", f"{fps:g}", "-i", f"file:{os.path.abspath(frames)}/%06d.jpg"]
+    pattern = f"file:{os.path.abspath(frames).replace('%', '%%')}/%06d.jpg"
+    pictures = ["-framerate", f"{fps:g}", "-i", pattern]
     raw = ["-f", "rawvideo", "-pix_fmt", "rgba", "-s", f"{columns}x{rows}", "-r", f"{fps:g}", "-i", "pipe:0"]
     size = f"{width}:{height}"
     graph = f"[0]scale={size}[p];[1]scale={size}:flags=bicubic[m];[p][m]overlay,format=yuv420p[v]"
-    coding = [
-        "-c:v",
-        "libx264",
-        "-preset",
-        "veryfast",
-        "-crf",
-        str(H264_CRF),
-        "-c:a",
-        "aac",
-        "-b:a",
-        AAC_BITRATE,
-    ]
+    coding = ["-c:v", "libx264", "-preset", "veryfast", "-crf", str(H264_CRF)]
+    coding += ["-c:a", "aac", "-b:a", AAC_BITRATE, "-ac", "2"]
     sound = ["-i", f"file:{os.path.abspath(path_sound)}"]
     layout = ["-map", "[v]", "-map", "2:a", *coding, "-movflags", "+faststart"]
     with utils.replacing(path) as temporary:

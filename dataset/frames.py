@@ -51,7 +51,7 @@ def read_whole(folder, numbers, size):
 
     Raises UserError as `read_clip` does.
     """
-    pictures = [np.asarray(_resize(_open_picture(path_frame(folder, k)), size)) for k in numbers]
+    pictures = [np.asarray(_resize(open_picture(path_frame(folder, k)), size)) for k in numbers]
     return np.ascontiguousarray(np.stack(pictures).transpose(3, 0, 1, 2))
 
 
@@ -63,7 +63,7 @@ def _resize(picture, side):
 
 
 def _read_picture(path, side, size, crop):
-    picture = _resize(_open_picture(path), side)
+    picture = _resize(open_picture(path), side)
     width, height = picture.size
     left, top = round(crop.x * (width - size)), round(crop.y * (height - size))
     picture = picture.crop((left, top, left + size, top + size))
@@ -72,7 +72,8 @@ def _read_picture(path, side, size, crop):
     return np.asarray(picture)
 
 
-def _open_picture(path):
+def open_picture(path):
+    """A picture file as it is stored, RGB. Raises UserError, naming the file, if it cannot be read."""
     try:
         with Image.open(path, formats=FORMATS) as picture:
             if max(picture.size) > MAX_ASPECT * min(picture.size):

@@ -4,15 +4,16 @@ import io
 import os
 from typing import NamedTuple
 
-import soundfile
-from PIL import Image
+from PIL import Image, ImageOps
 
 from dataset.convert import Settings, convert, file_url
-from utils import UserError, run_ffmpeg
+from dataset.frames import open_picture
+from utils import UserError, replacing, run_ffmpeg
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 MAX_WIDTH, MAX_HEIGHT = 854, 480  # pixels of the copy for browsers
 CRF = 26  # of its pictures: constant quality, 0 the best
+CRF_STILL = 8  # of a picture's that becomes a video
 KEY_SECONDS = 1  # between two pictures that a player can jump to
 
 
@@ -34,15 +35,16 @@ def unpack(path, folder, fps, rate, path_sound=None, own_rate=None):
     fps: pictures/s; rate: of the networks; own_rate: of the sound that is taken apart, None for the video's.
     Raises UserError, in words, if the video cannot be used.
     """
+    size = None
     if path_sound or path.lower().endswith(PICTURE_SUFFIXES):
-        path = _from_picture(path, path_sound, folder, fps)
+        path, size = _from_picture(path, path_sound, folder, fps)
     frames, sound = os.path.join(folder, "frames"), os.path.join(folder, "sound.wav")
     result = convert(path, frames, sound, folder, Settings(fps, rate))
     own_sound = os.path.join(folder, "own.wav")
     flags = ["-map", "0:a:0", "-af", "aresample=async=1:first_pts=0", "-t", f"{result.seconds:.6f}"]
     flags += ["-ar", str(own_rate)] if own_rate else []
-    run_ffmpeg(["-i", file_url(path), *flags, "-c:a", "pcm_s16le", file_url(own_sound)])
-    return Unpacked(path, frames, result.num_frames, sound, own_sound, _size(path), result.seconds)
+    run_ffmpeg(["-i", file_url(path), *flags, "-c:a", "pcm_s16le", "-rf64", "auto", file_url(own_sound)])
+    return Unpacked(path, frames, result.num_frames, sound, own_sound, size or _size(path), result.seconds)
 
 
 def _size(path):
@@ -60,22 +62,26 @@ def write_copy(path, path_copy, seconds):
     keys = f"expr:gte(t,n_forced*{KEY_SECONDS})"
     coding = ["-c:v", "libx264", "-preset", "veryfast", "-crf", str(CRF), "-force_key_frames", keys]
     layout = ["-pix_fmt", "yuv420p", "-c:a", "aac", "-b:a", "128k", "-ac", "2", "-movflags", "+faststart"]
-    run_ffmpeg([*source, "-vf", scale, *coding, *layout, file_url(path_copy)])
+    with replacing(path_copy) as temporary:
+        run_ffmpeg([*source, "-vf", scale, *coding, *layout, file_url(temporary)])
 
 
 def _from_picture(path, path_sound, folder, fps):
-    """A video of one picture, as long as the sound."""
+    """A video of one picture, upright, for as long as the sound lasts; and the picture's (width, height)."""
     if not path_sound:
         raise UserError("a picture needs a sound to go with it: --audio FILE")
-    for name in (path, path_sound):
-        if not os.path.isfile(name):
-            raise UserError(f"{name}: no such file")
+    if not os.path.isfile(path_sound):
+        raise UserError(f"{path_sound}: no such file")
+    picture = ImageOps.exif_transpose(open_picture(path))
+    size = picture.size
+    picture.thumbnail((MAX_WIDTH, MAX_WIDTH))
+    still, video = os.path.join(folder, "picture.png"), os.path.join(folder, "picture.mkv")
+    picture.save(still)
+    inputs = ["-loop", "1", "-framerate", str(fps), "-i", file_url(still), "-i", file_url(path_sound)]
+    coding = ["-c:v", "libx264", "-preset", "ultrafast", "-crf", str(CRF_STILL), "-pix_fmt", "yuv444p"]
+    layout = ["-map", "0:v", "-map", "1:a:0", "-c:a", "pcm_s16le", "-shortest"]
     try:
-        seconds = soundfile.info(path_sound).duration
-    except soundfile.SoundFileError:
-        raise UserError(f"{path_sound}: cannot be read as sound") from None
-    video = os.path.join(folder, "picture.mkv")
-    inputs = ["-loop", "1", "-framerate", str(fps), "-i", file_url(path), "-i", file_url(path_sound)]
-    coding = ["-c:v", "ffv1", "-c:a", "copy", "-t", f"{seconds:.3f}"]
-    run_ffmpeg([*inputs, "-map", "0:v", "-map", "1:a", *coding, file_url(video)])
-    return video
+        run_ffmpeg([*inputs, *coding, *layout, file_url(video)])
+    except UserError as error:
+        raise UserError(f"{path_sound}: no sound that can be read: {error}") from None
+    return video, size

@@ -1,6 +1,7 @@
 """What separate.py writes of a video: sounds, videos, numbers and the page."""
 
 import contextlib
+import glob
 import os
 from typing import NamedTuple
 
@@ -47,7 +48,8 @@ def write_outputs(path, folder, work, pixels, sampling, request):
     analysis = listen(video, pixels, device)
     regions, labels = find_regions(analysis, unpacked.size, request)
     parts, gains = places.basis(analysis.gram)
-    os.makedirs(folder, exist_ok=True)
+    for old in glob.glob(os.path.join(glob.escape(folder), "source[0-9]*.wav")):
+        os.remove(old)  # of an earlier run, perhaps with more sources
     names = [f"source{n}" for n in range(1, len(regions) + 1)]
     chunks = render(video, pixels, device, analysis, Rendering(regions, parts, request.consistent))
     page = viz_listen.PageWriter(folder, video.rate, gains.shape[1] + len(names) + 1)
@@ -135,7 +137,7 @@ def _describe(names, labels, energies):
         {
             "name": name,
             "file": f"{name}.wav",
-            "colour": COLOURS[n],
+            "colour": COLOURS[n % len(COLOURS)],
             "cells": np.argwhere(labels == n).tolist(),
             "share": float(energies[n] / total),
         }

@@ -5,10 +5,12 @@ All of it comes from the Gram matrix of the cells' sounds, [P, P]: inner product
 over the whole video. P = h * w cells; W windows.
 """
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 
 MAX_STREAMS = 12  # of the basis
 MIN_CAPTURED = (
@@ -16,6 +18,7 @@ MIN_CAPTURED = (
 )
 LOUD = 0.02  # of the loudest cell's energy: quieter ones are not asked for that
 NUM_DIMENSIONS = 8  # of the space in which cells are grouped
+MIN_SPREAD = 0.01  # of the embedding, where sounds are of length 1: closer ones are equal but for rounding
 CORE = 0.5  # share of a group's cells, those least like the other groups, that speak for it
 
 
@@ -40,7 +43,7 @@ def analyse(windows):
             sounds = (mask * one).flatten(1)
             product = (sounds @ sounds.T).double().cpu().numpy()
             gram = gram + product
-            energies.append(np.diag(product).reshape(maps.shape[2:]))
+            energies.append(np.diag(product).reshape(maps.shape[2:]).copy())  # a view would keep the matrix
         all_maps.append(maps.cpu().numpy())
     return Analysis(np.concatenate(all_maps), np.stack(energies), gram)
 
@@ -60,15 +63,22 @@ def group(gram, num_groups, seed=0):
     """Cells bool [K, P] that speak for each of `num_groups` kinds of sound, and every cell's group [P].
 
     k-means of the cells' sounds, weighted by energy; the cells least like the other groups speak for one.
+    Where there are fewer kinds than asked for, the loudest cells are groups of their own.
     """
     points, weights = embed(gram), np.diag(gram)
     weights = weights / max(weights.max(), 1e-30) + 1e-6
-    model = KMeans(num_groups, n_init=10, random_state=seed).fit(points, sample_weight=weights)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer kinds than groups
+        model = KMeans(num_groups, n_init=10, random_state=seed).fit(points, sample_weight=weights)
     distances = model.transform(points)
     labels = distances.argmin(axis=1)
+    for k in set(range(num_groups)) - set(labels):
+        spare = np.bincount(labels)[labels] > 1
+        labels[np.argmax(spare * weights)] = k
     cores = []
     for k in range(num_groups):
-        margin = np.delete(distances, k, axis=1).min(axis=1, initial=np.inf) - distances[:, k]
+        others = np.delete(distances, k, axis=1)
+        margin = (others.min(axis=1) if others.size else 0.0) - distances[:, k]
         mine = labels == k
         cores.append(mine & (margin >= np.quantile(margin[mine], 1 - CORE)))
     return np.stack(cores), labels
@@ -77,7 +87,7 @@ def group(gram, num_groups, seed=0):
 def colours(gram):
     """uint8 [P, 3]: three main components of the sounds as colours; equal sounds, equal colours."""
     points = np.pad(embed(gram), ((0, 0), (0, 3)))[:, :3]
-    spread = np.abs(points).max() or 1.0
+    spread = max(np.abs(points).max(), MIN_SPREAD)
     return np.round((points / spread + 1) / 2 * 255).astype(np.uint8)
 
 
@@ -89,11 +99,12 @@ def basis(gram):
     """
     energy = np.diag(gram)
     norms = np.sqrt(np.maximum(energy, LOUD * energy.max()) + 1e-30)
-    vectors = np.linalg.eigh(gram / norms / norms[:, None])[1][:, ::-1]
+    scaled = gram / norms / norms[:, None]
+    vectors = np.linalg.eigh(scaled)[1][:, ::-1]
     for size in range(1, min(MAX_STREAMS, len(gram)) + 1):
         one = vectors[:, :size]
-        captured = ((one @ one.T) * (gram / norms / norms[:, None])).sum(axis=1) * norms**2 / (energy + 1e-30)
-        if captured.min() >= MIN_CAPTURED**2:
+        lost = np.diag(scaled) - ((one @ one.T) * scaled).sum(axis=1)
+        if lost.max() <= 1 - MIN_CAPTURED**2:
             break
     parts = one / norms[:, None]
     scale = np.abs(parts).sum(axis=0)

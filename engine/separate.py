@@ -13,17 +13,20 @@ import torch
 from dataset.frames import read_whole
 from engine import places
 from engine.windows import MaskedSynthesis, OverlapAdd, plan
-from utils import UserError, progress
+from utils import progress
 
 WINDOW_OVERLAP = 2  # windows that each moment lies in
 BATCH = 4  # windows at a time
+# Sizes in which pictures are looked at, times that of training: who plays beside others is smaller in the
+# picture than who plays alone.
+SCALES = (1.4, 1.8, 2.2)
 
 
 class Window(NamedTuple):
     """What the networks are asked about: a moment's sound and pictures."""
 
     start: int  # first sample at the networks' rate
-    frames: torch.Tensor  # uint8 [3, T, H, W]
+    pictures: tuple  # of uint8 [3, T, H, W], the same ones in several sizes
     mix: torch.Tensor  # [L]
 
 
@@ -36,19 +39,18 @@ class Video:
         info = soundfile.info(unpacked.own_sound)
         self.rate, self.channels, self.num_samples = info.samplerate, info.channels, info.frames
         length = sampling.aud_len
-        net_samples = soundfile.info(unpacked.sound).frames
+        self.net_samples = soundfile.info(unpacked.sound).frames
         # The last hops of a window do not come back from the STFT: they are left to the next one.
-        self.starts = plan(net_samples, length - 2 * stft_hop, length // WINDOW_OVERLAP)
-        if not net_samples:
-            raise UserError("the sound track is empty")
+        self.starts = plan(self.net_samples, length - 2 * stft_hop, length // WINDOW_OVERLAP)
 
     def centre(self, start):
-        """Seconds at the middle of the window that begins at `start`."""
-        return (start + self.sampling.aud_len / 2) / self.sampling.aud_rate
+        """Seconds at the middle of the sound in the window that begins at `start`."""
+        end = min(start + self.sampling.aud_len, self.net_samples)
+        return (start + end) / 2 / self.sampling.aud_rate
 
     def windows(self, label):
         """All windows, in batches (lists of `Window`), with a progress bar."""
-        with progress(total=len(self.starts), desc=label, unit="window") as bar:
+        with progress(total=len(self.starts), desc=label, unit="window", leave=False) as bar:
             for first in range(0, len(self.starts), BATCH):
                 batch = [self._window(start) for start in self.starts[first : first + BATCH]]
                 yield batch
@@ -70,7 +72,9 @@ class Video:
         centre = round(self.centre(start) * s.frame_rate + 0.5)
         numbers = [centre + (i - s.num_frames // 2) * s.stride_frames for i in range(s.num_frames)]
         numbers = [min(max(number, 1), last) for number in numbers]
-        return Window(start, torch.from_numpy(read_whole(self.unpacked.frames, numbers, s.img_size)), mix)
+        sizes = [round(scale * s.img_size) for scale in SCALES]
+        pictures = (torch.from_numpy(read_whole(self.unpacked.frames, numbers, size)) for size in sizes)
+        return Window(start, tuple(pictures), mix)
 
 
 def listen(video, pixels, device):
@@ -78,7 +82,8 @@ def listen(video, pixels, device):
 
     def windows():
         for batch in video.windows("listening"):
-            maps = pixels.look(torch.stack([window.frames for window in batch]).to(device))
+            sizes = zip(*(window.pictures for window in batch), strict=True)
+            maps = pixels.look([torch.stack(pictures).to(device) for pictures in sizes])
             magnitude, feat_sound = pixels.listen(torch.stack([window.mix for window in batch]).to(device))
             for n in range(len(batch)):  # the cells' masks are large
                 here = slice(n, n + 1)

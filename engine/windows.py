@@ -15,8 +15,9 @@ FADE_FLOOR = 1e-3  # of a window's weight, so that one at the very end of a wind
 
 
 def plan(num_samples, length, hop):
-    """First samples of the windows of `length`, `hop` apart, that cover `num_samples`."""
-    return list(range(0, max(num_samples - length, 0) + hop, hop)) if num_samples > length else [0]
+    """First samples of the windows of `length`, `hop` apart and the last less, that cover `num_samples`."""
+    last = max(num_samples - length, 0)
+    return [*range(0, last, hop), last]
 
 
 class MaskedSynthesis(nn.Module):
@@ -29,9 +30,9 @@ class MaskedSynthesis(nn.Module):
         self.length = round(length * scale)  # L'
         num_freqs, num_times = n_fft // 2 + 1, 1 + length // hop
         self.num_freqs, self.num_times = self.n_fft // 2 + 1, 1 + self.length // self.hop
-        hertz = torch.arange(self.num_freqs) * rate / self.n_fft
+        hertz = torch.arange(self.num_freqs, dtype=torch.float64) * rate / self.n_fft
         self.rows = Resample(num_freqs, _grid(hertz * n_fft / net_rate, num_freqs))
-        seconds = torch.arange(self.num_times) * self.hop / rate
+        seconds = torch.arange(self.num_times, dtype=torch.float64) * self.hop / rate
         self.columns = Resample(num_times, _grid(seconds * net_rate / hop, num_times))
         self.register_buffer("above", (hertz > net_rate / 2)[:, None], persistent=False)
         self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
@@ -55,7 +56,7 @@ class MaskedSynthesis(nn.Module):
 
 def _grid(position, size):
     """Positions 0 … size - 1 as Resample has them, -1 … 1."""
-    return 2 * position.double() / (size - 1) - 1
+    return 2 * position / (size - 1) - 1
 
 
 class OverlapAdd:

@@ -4,6 +4,7 @@ h, w: the cells of the vision network's map; P = h * w; N regions; F, T of a war
 """
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from models import activate
@@ -21,8 +22,17 @@ class PixelSeparator(nn.Module):
         self.separator = separator.eval().requires_grad_(False)
         self.num_mix = num_mix
 
-    def look(self, frames):
-        """Pictures uint8 [B, 3, T, H, W] -> image features [B, C, h, w], pooled over time, not activated."""
+    def look(self, sizes):
+        """The same pictures in several sizes, uint8 [B, 3, T, H, W] each, the finest last -> their mean map.
+
+        Image features [B, C, h, w] with the cells of the finest, pooled over time, not activated.
+        """
+        maps = [self._look(frames) for frames in sizes]
+        cells = maps[-1].shape[2:]
+        maps = [F.interpolate(each, cells, mode="bilinear", align_corners=False) for each in maps]
+        return torch.stack(maps).mean(dim=0)
+
+    def _look(self, frames):
         net_frame = self.separator.net_frame
         with self.separator.autocast(frames.device):
             maps = net_frame.forward_multiframe(self.separator.normalise(frames[:, None]), pool=False)
@@ -32,14 +42,15 @@ class PixelSeparator(nn.Module):
         """Image features [B, N, C], pooled as in training, of regions bool [N, h, w] of maps [B, C, h, w]."""
         pool = POOLS[self.separator.net_frame.pool_type]
         picked = [pool(maps[:, :, None, None, region], 1).flatten(1) for region in regions]
-        return activate(torch.stack(picked, dim=1), self.separator.settings.img_activation)
+        activation = self.separator.settings.img_activation
+        return torch.stack([activate(one, activation) for one in picked], dim=1)
 
     def listen(self, mix):
         """Waveforms [B, L] -> warped magnitude [B, F, T] and sound features [B, C, F, T]."""
         spectral = self.separator.spectral
-        warped = spectral.warp(spectral.stft(mix).abs() + EPSILON)
+        magnitude = spectral.warp(spectral.stft(mix).abs())
         with self.separator.autocast(mix.device):
-            return warped, self.separator.listen(warped)
+            return magnitude, self.separator.listen(magnitude + EPSILON)
 
     def cell_masks(self, maps, feat_sound):
         """Masks [B, P, F, T] of each cell of maps [B, C, h, w].

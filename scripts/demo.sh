@@ -53,4 +53,5 @@ echo "== 4/5 training" >&2
 python main.py "${flags[@]}"
 echo "== 5/5 evaluation on the validation clips" >&2
 id=$(python -c 'import arguments as a; print(a.model_id(a.parse_args(gpus_present=8)))' "${flags[@]}")
-python main.py "${flags[@]}" --mode eval --id "$id" --num_vis 24
+python main.py "${flags[@]}" --mode eval --id "$id" --num_vis 24 \
+    --list_duets "$data/duets" --list_solos "$data/videos"
