@@ -101,6 +101,11 @@ def path_ffmpeg():
         raise UserError(f"no ffmpeg: {error}") from None
 
 
+def file_url(path):
+    """A path that ffmpeg takes for neither an option (`-x.mp4`) nor a protocol (`a:b.mp4`)."""
+    return f"file:{os.path.abspath(path)}"
+
+
 def run_ffmpeg(arguments, data=None, log=None, ffmpeg=None):
     """Run ffmpeg with `arguments` (a list of str), overwriting outputs; `data` (bytes) goes to its stdin.
 

@@ -16,7 +16,6 @@ import os
 import urllib.parse
 from typing import NamedTuple
 
-import jinja2
 import numpy as np
 import scipy.signal
 import soundfile
@@ -33,7 +32,7 @@ from viz_media import (
     spectrogram,
     write_picture,
 )
-from viz_page import PATH_TEMPLATES
+from viz_page import render
 
 CHUNK_SECONDS = 20  # of sound in one script
 FADE_SECONDS = 0.1  # neighbouring chunks overlap by it and are cross-faded
@@ -116,6 +115,7 @@ class PageWriter:
         render(
             self.folder,
             "listen.html",
+            {"href": urllib.parse.quote, "border": border},
             info=info,
             data=sound | page_data(info, edges),
             streams=[*info.sources, {"name": "residual", "file": info.residual, "colour": "#8b929d"}],
@@ -151,25 +151,7 @@ def write_gallery(folder, entries):
 
     entries: a list of (title, href, thumbnail file or None, one line of text), paths relative to folder.
     """
-    render(folder, "gallery.html", entries=entries)
-
-
-def render(folder, template, **values):
-    """Fill a template into folder/index.html, whole or not at all."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(PATH_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(href=urllib.parse.quote, border=border)
-    html = environment.get_template(template).render(**values)
-    with (
-        replacing(os.path.join(folder, "index.html")) as temporary,
-        open(temporary, "w", encoding="utf-8") as file,
-    ):
-        file.write(html)
+    render(folder, "gallery.html", {"href": urllib.parse.quote}, entries=entries)
 
 
 # ---- what the script gets

@@ -38,15 +38,15 @@ def write_overlay(path, frames, fps, maps, path_sound):
     with Image.open(os.path.join(frames, "000001.jpg")) as picture:
         width, height = (length // 2 * 2 or 2 for length in picture.size)
     rows, columns = maps.shape[1:3]
-    pattern = f"file:{os.path.abspath(frames).replace('%', '%%')}/%06d.jpg"
+    pattern = utils.file_url(frames).replace("%", "%%") + "/%06d.jpg"
     pictures = ["-framerate", f"{fps:g}", "-i", pattern]
     raw = ["-f", "rawvideo", "-pix_fmt", "rgba", "-s", f"{columns}x{rows}", "-r", f"{fps:g}", "-i", "pipe:0"]
     size = f"{width}:{height}"
     graph = f"[0]scale={size}[p];[1]scale={size}:flags=bicubic[m];[p][m]overlay,format=yuv420p[v]"
     coding = ["-c:v", "libx264", "-preset", "veryfast", "-crf", str(H264_CRF)]
     coding += ["-c:a", "aac", "-b:a", AAC_BITRATE, "-ac", "2"]
-    sound = ["-i", f"file:{os.path.abspath(path_sound)}"]
+    sound = ["-i", utils.file_url(path_sound)]
     layout = ["-map", "[v]", "-map", "2:a", *coding, "-movflags", "+faststart"]
     with utils.replacing(path) as temporary:
-        arguments = [*pictures, *raw, *sound, "-filter_complex", graph, *layout, f"file:{temporary}"]
+        arguments = [*pictures, *raw, *sound, "-filter_complex", graph, *layout, utils.file_url(temporary)]
         utils.run_ffmpeg(arguments, data=np.ascontiguousarray(maps).data)

@@ -36,16 +36,12 @@ def write_page(folder, rows, summary, options, history, title):
     options: the run's flags and their values.
     history: {"train": {"epoch": [...], "err": [...]}, "val": {"epoch", "err", "sdr", …}}, may be empty.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(PATH_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(decibels=decibels, place=place, gain=gain, shown=shown, sortable=sortable)
+    filters = {"decibels": decibels, "place": place, "gain": gain, "shown": shown, "sortable": sortable}
     charts = [chart("Loss", "", history, LOSS_CURVES), chart("Scores", "dB", history, SCORE_CURVES)]
-    html = environment.get_template("page.html").render(
+    render(
+        folder,
+        "page.html",
+        filters,
         title=title,
         rows=rows,
         categories=sorted({source["category"] for row in rows for source in row["sources"]}),
@@ -60,6 +56,19 @@ def write_page(folder, rows, summary, options, history, title):
         },
         floor_db=FLOOR_DB,
     )
+
+
+def render(folder, template, filters, **values):
+    """Fill a template, with Jinja `filters` by name, into folder/index.html, whole or not at all."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(PATH_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(filters)
+    html = environment.get_template(template).render(**values)
     with (
         replacing(os.path.join(folder, "index.html")) as temporary,
         open(temporary, "w", encoding="utf-8") as file,

@@ -9,7 +9,7 @@ import librosa
 import numpy as np
 import soundfile
 
-from utils import UserError, run_ffmpeg
+from utils import UserError, file_url, run_ffmpeg
 
 MARGIN = 256  # samples at the target rate, read on each side so that the resampler has settled
 MARGIN_MP3 = 8192  # likewise for mp3, whose decoder needs some packets after a jump before it is right
@@ -60,8 +60,9 @@ def _open_sound(stream):
     # libsndfile guesses the length from the first packet's bit rate and stops there: if the rate varies, far
     # too early. Such a file, which only streaming encoders write, is decoded whole.
     file.close()
-    source = f"file:{os.path.abspath(stream.name)}"
-    return soundfile.SoundFile(io.BytesIO(run_ffmpeg(["-i", source, "-c:a", "pcm_s16le", "-f", "wav", "-"])))
+    return soundfile.SoundFile(
+        io.BytesIO(run_ffmpeg(["-i", file_url(stream.name), "-c:a", "pcm_s16le", "-f", "wav", "-"]))
+    )
 
 
 def _tells_length(path):

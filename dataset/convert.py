@@ -16,7 +16,7 @@ from typing import NamedTuple
 import soundfile
 
 from dataset.frames import path_frame
-from utils import UserError, run_ffmpeg, save_json
+from utils import UserError, file_url, run_ffmpeg, save_json
 
 JPEG_QUALITY = 3  # ffmpeg's scale: 2 is best, 31 worst
 MAX_CHANNELS = 8  # of a sound track, averaged
@@ -154,11 +154,6 @@ def _put(new, path, work):
         os.replace(new, path)
 
 
-def file_url(path):
-    """A path that ffmpeg takes for neither an option (`-x.mp4`) nor a protocol (`a:b.mp4`)."""
-    return f"file:{os.path.abspath(path)}"
-
-
 def _run(path_video, folder, path_audio, stamp_audio, settings):
     """Make pictures and sound, or the one that is not None. Returns the seconds that the header claims."""
     outputs = []
@@ -168,30 +163,13 @@ def _run(path_video, folder, path_audio, stamp_audio, settings):
     if path_audio:
         outputs += _sound_output(path_audio, settings.rate, stamp_audio)
     # A text that is called .mp4 may be a list of addresses: nothing but files is opened.
-    start = [
-        "-loglevel",
-        "info",
-        "-nostats",
-        "-protocol_whitelist",
-        "file",
-        "-max_error_rate",
-        str(MAX_DAMAGED),
-    ]
+    start = f"-loglevel info -nostats -protocol_whitelist file -max_error_rate {MAX_DAMAGED}".split()
     # Several videos at a time keep all cores busy: one thread each. Deblocking of pictures that no other
     # refers to is left out, which saves a tenth of the time.
-    decoding = [
-        "-threads",
-        "1",
-        "-skip_loop_filter",
-        "noref",
-        "-reinit_filter:v",
-        "0",
-        "-i",
-        file_url(path_video),
-    ]
+    decoding = "-threads 1 -skip_loop_filter noref -reinit_filter:v 0 -i".split()
     log = []
     try:
-        run_ffmpeg(start + decoding + outputs, log=log, ffmpeg=settings.ffmpeg)
+        run_ffmpeg([*start, *decoding, file_url(path_video), *outputs], log=log, ffmpeg=settings.ffmpeg)
     except UserError as error:
         raise UserError(_reason(path_video, error, settings.ffmpeg)) from None
     return _claimed_seconds(log)

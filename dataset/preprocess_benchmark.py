@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from statistics import median
 
-from dataset.convert import JPEG_QUALITY, Settings, convert, file_url
-from utils import progress, run_ffmpeg
+from dataset.convert import JPEG_QUALITY, Settings, convert
+from utils import file_url, progress, run_ffmpeg
 
 MAX_VIDEOS = 12  # taken evenly from those there are
 ROUNDS = 5

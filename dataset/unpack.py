@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from PIL import Image, ImageOps
 
-from dataset.convert import Settings, convert, file_url
+from dataset.convert import Settings, convert
 from dataset.frames import open_picture
-from utils import UserError, replacing, run_ffmpeg
+from utils import UserError, file_url, replacing, run_ffmpeg
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 MAX_WIDTH, MAX_HEIGHT = 854, 480  # pixels of the copy for browsers

@@ -30,14 +30,13 @@ import soundfile
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from dataset.convert import file_url
 from dataset.index import ERRORS, VIDEO_SUFFIXES, read_index, strip_suffixes
 from dataset.unpack import unpack
 from engine import places
 from engine.metrics import bss_eval, find_silence
 from engine.outputs import cells_of
 from engine.separate import Rendering, Video, listen, render
-from utils import UserError, progress, replacing, run_ffmpeg, walk
+from utils import UserError, file_url, progress, replacing, run_ffmpeg, walk
 
 FILE_ROWS = "localisation.csv"
 PLACES = ("pointing", "pointing_chance", "energy_in_box")

@@ -23,10 +23,9 @@ SCALES = (1.4, 1.8, 2.2)
 
 
 class Window(NamedTuple):
-    """What the networks are asked about: a moment's sound and pictures."""
+    """What the networks listen to."""
 
     start: int  # first sample at the networks' rate
-    pictures: tuple  # of uint8 [3, T, H, W], the same ones in several sizes
     mix: torch.Tensor  # [L]
 
 
@@ -63,18 +62,21 @@ class Video:
             wave = file.read(length, dtype="float32", always_2d=True, fill_value=0.0)
         return torch.from_numpy(wave.T.copy())
 
-    def _window(self, start):
+    def pictures(self, start):
+        """The pictures around the middle of a window in several sizes, uint8 [3, T, H, W] each."""
         s = self.sampling
-        with soundfile.SoundFile(self.unpacked.sound) as file:
-            file.seek(min(start, file.frames))
-            mix = torch.from_numpy(file.read(s.aud_len, dtype="float32", fill_value=0.0))
         last = self.unpacked.num_frames
         centre = round(self.centre(start) * s.frame_rate + 0.5)
         numbers = [centre + (i - s.num_frames // 2) * s.stride_frames for i in range(s.num_frames)]
         numbers = [min(max(number, 1), last) for number in numbers]
         sizes = [round(scale * s.img_size) for scale in SCALES]
-        pictures = (torch.from_numpy(read_whole(self.unpacked.frames, numbers, size)) for size in sizes)
-        return Window(start, tuple(pictures), mix)
+        return [torch.from_numpy(read_whole(self.unpacked.frames, numbers, size)) for size in sizes]
+
+    def _window(self, start):
+        with soundfile.SoundFile(self.unpacked.sound) as file:
+            file.seek(min(start, file.frames))
+            mix = torch.from_numpy(file.read(self.sampling.aud_len, dtype="float32", fill_value=0.0))
+        return Window(start, mix)
 
 
 def listen(video, pixels, device):
@@ -82,7 +84,7 @@ def listen(video, pixels, device):
 
     def windows():
         for batch in video.windows("listening"):
-            sizes = zip(*(window.pictures for window in batch), strict=True)
+            sizes = zip(*(video.pictures(window.start) for window in batch), strict=True)
             maps = pixels.look([torch.stack(pictures).to(device) for pictures in sizes])
             magnitude, feat_sound = pixels.listen(torch.stack([window.mix for window in batch]).to(device))
             for n in range(len(batch)):  # the cells' masks are large

@@ -380,24 +380,6 @@ function tick() {
   requestAnimationFrame(tick);
 }
 
-// ---- light and dark
-
-const root = document.documentElement;
-const systemDark = matchMedia("(prefers-color-scheme: dark)");
-const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : systemDark.matches);
-
-function showTheme() {
-  byId("theme").querySelector("span").textContent = isDark() ? "Light" : "Dark";
-}
-
-function toggleTheme() {
-  root.dataset.theme = isDark() ? "light" : "dark";
-  showTheme();
-}
-
-byId("theme").addEventListener("click", toggleTheme);
-systemDark.addEventListener("change", showTheme);
-
 // ---- keyboard
 
 const move = (down, right) => choosePlace(choice.row + down, choice.column + right);
@@ -432,7 +414,6 @@ document.addEventListener("keydown", onKey);
 // ---- begin
 
 byId("seek").max = page.seconds;
-showTheme();
 showOverlay();
 choose({});
 showTime();

@@ -116,25 +116,6 @@ direction.addEventListener("click", () => {
   sortRows();
 });
 
-// ---- light and dark
-
-const root = document.documentElement;
-const systemDark = matchMedia("(prefers-color-scheme: dark)");
-const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : systemDark.matches);
-
-function showTheme() {
-  byId("theme").querySelector("span").textContent = isDark() ? "Light" : "Dark";
-}
-
-function toggleTheme() {
-  root.dataset.theme = isDark() ? "light" : "dark";
-  showTheme();
-}
-
-byId("theme").addEventListener("click", toggleTheme);
-systemDark.addEventListener("change", showTheme);
-showTheme();
-
 // ---- keyboard
 
 let current = null; // the row that keys speak to
