@@ -19,7 +19,7 @@ from dataset.convert import Settings
 from dataset.index import read_index
 from dataset.preprocess import convert_all, in_shard
 from tests.videos import make_bad, make_video, tone
-from utils import UserError
+from utils import UserError, path_ffmpeg
 
 FPS, RATE = Settings().fps, Settings().rate
 PROJECT = Path(__file__).parents[1]
@@ -200,16 +200,23 @@ def test_killed_at_any_time_and_run_again_is_as_good_as_never_killed(tmp_path):
     assert len(table(tmp_path / "killed")) == 6
 
 
-def test_ctrl_c_ends_it_and_nothing_half_done_stays(tmp_path):
-    videos, out = tmp_path / "videos", tmp_path / "out"
-    for number in range(6):
-        make_video(videos / f"{number}.mp4", [9] * 300, 25, tone(12), size=(640, 480), codec="aac")
-    process = subprocess.Popen(
-        [*START, f"--videos={videos}", f"--out={out}"], cwd=PROJECT, stderr=subprocess.PIPE
-    )
+def slow_ffmpeg(path, go):
+    """An ffmpeg whose work takes until there is the file `go`, however fast the machine."""
+    wait = f'while [ "$5" != -version ] && [ ! -e "{go}" ]; do sleep 0.05; done'
+    path.write_text(f'#!/bin/sh\n"{path_ffmpeg()}" "$@" || exit\n{wait}\n')
+    path.chmod(0o755)
+    return path
+
+
+def test_ctrl_c_ends_it_and_nothing_half_done_stays(good_video, tmp_path):
+    videos = copies(good_video, tmp_path / "videos", "a.mp4", "b.mp4", "c.mp4", "d.mp4")
+    out, go = tmp_path / "out", tmp_path / "go"
+    flags = [f"--videos={videos}", f"--out={out}", f"--ffmpeg={slow_ffmpeg(tmp_path / 'ffmpeg', go)}"]
+    process = subprocess.Popen([*START, *flags], cwd=PROJECT, stderr=subprocess.PIPE)
     while process.poll() is None and not list(out.glob(".preprocess-*/*/frames/*.jpg")):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
+    go.touch()
     _, err = process.communicate()
     assert process.returncode == 130
     assert b"Traceback" not in err
