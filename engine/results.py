@@ -1,16 +1,19 @@
-"""What becomes of one separated mixture, in a worker process: its scores, and its row on the page."""
+"""What becomes of one separated mixture: mir_eval's scores if they are asked for, its row on the page."""
 
 import multiprocessing
+import os
 import signal
-from concurrent.futures import ProcessPoolExecutor
+import threading
+from concurrent.futures import Future, ProcessPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 import threadpoolctl
+import torch
 
 import viz
 from dataset.frames import read_clip
-from engine.metrics import SCORES, find_silence, score_mixture
+from engine.metrics import SCORES, score_reference
 from utils import UserError
 
 MAX_WORKERS = 16  # each holds some hundred MB
@@ -33,7 +36,10 @@ class Drawing(NamedTuple):
 
 
 class Mixture(NamedTuple):
-    """A separated mixture: sources, estimates and oracle [N, L], mix [L]; clips: N of (category, name)."""
+    """A separated mixture: sources, estimates and oracle [N, L], mix [L]; clips: N of (category, name).
+
+    status: "" or why it has no scores, see `metrics.find_silence`; scores: {score: [N]} that are known.
+    """
 
     index: int
     clips: list
@@ -42,8 +48,15 @@ class Mixture(NamedTuple):
     sources: np.ndarray
     estimates: np.ndarray
     oracle: np.ndarray
-    swapped: bool
+    status: str
+    scores: dict
+    missing: dict | None  # what `metrics.score_reference` is asked for besides; None: nothing
     drawing: Drawing | None
+
+    @property
+    def is_finished(self):
+        """Whether there is nothing left to compute."""
+        return self.missing is None and self.drawing is None
 
 
 class Result(NamedTuple):
@@ -59,7 +72,7 @@ class Result(NamedTuple):
 
 
 def make_pool(num_workers):
-    """Processes that finish mixtures, 1 to 16; each computes on one thread."""
+    """Processes that finish mixtures, 1 to 16, each on one thread; none starts before it is needed."""
     context = multiprocessing.get_context("spawn")  # forks of a process with threads may hang
     return ProcessPoolExecutor(min(max(num_workers, 1), MAX_WORKERS), context, initializer=_start_worker)
 
@@ -67,23 +80,37 @@ def make_pool(num_workers):
 def _start_worker():
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and ends its workers
     threadpoolctl.threadpool_limits(1)
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent():
+    multiprocessing.parent_process().join()  # a parent that is killed ends nobody
+    os._exit(1)
+
+
+def submit(pool, mixture):
+    """A future of the `Result` of a `Mixture`; the pool sees only those that take time."""
+    if not mixture.is_finished:
+        return pool.submit(finish_mixture, mixture)
+    future = Future()
+    future.set_result(finish_mixture(mixture))
+    return future
 
 
 def finish_mixture(mixture):
-    """Score a `Mixture` and write its row of the page, if it has a drawing; returns a `Result`."""
-    status = find_silence(mixture.sources, mixture.estimates, mixture.mix)
-    scores = {}
-    if not status:
-        scores = score_mixture(
-            mixture.sources, mixture.estimates, mixture.mix, mixture.oracle, mixture.swapped
-        )
+    """Compute what is missing of a `Mixture`, and its row of the page, if it has a drawing: a `Result`."""
+    scores = mixture.scores
+    if mixture.missing is not None:
+        sounds = mixture.sources, mixture.estimates, mixture.mix, mixture.oracle
+        scores = scores | score_reference(*sounds, **mixture.missing)
     row, complaint = None, ""
     if mixture.drawing:
         try:
             row = viz.write_row(mixture.drawing.folder, _view(mixture, scores))
         except UserError as error:  # a picture that the network did not need, say: the scores stand
             complaint = str(error)
-    return Result(mixture.index, mixture.clips, mixture.loss, status, scores, row, complaint)
+    return Result(mixture.index, mixture.clips, mixture.loss, mixture.status, scores, row, complaint)
 
 
 def _view(mixture, scores):
