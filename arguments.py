@@ -4,11 +4,12 @@ import argparse
 import json
 import os
 
+from arguments_checks import check_spectrogram, check_together, check_values
 from utils import UserError
 
 MAX_GPUS = 4
 MAX_WORKERS = 48
-NUM_LOG_FREQS = 256  # rows of a log-frequency spectrogram, as in models.spectral
+AMPS = ("auto", "off", "bf16", "fp16")
 FILE_OPTIONS = "options.json"  # beside the weights: the options of the run that made them
 GROUPS = {
     "run": "which run, what it does and where it writes",
@@ -28,39 +29,18 @@ MODEL_OPTIONS = (
 ).split()
 # Options that may differ between a run and its continuation: they don't change what is learned.
 FREE_OPTIONS = (
-    "ckpt mode resume overwrite workers num_vis disp_iter num_gpus batch_size_per_gpu list_duets list_solos"
+    "ckpt mode resume overwrite workers num_vis disp_iter num_gpus batch_size_per_gpu list_duets list_solos "
+    "num_processes bss compile"
 ).split()
-AT_LEAST = {  # the smallest value that makes sense
-    "num_mix": 2,
-    "num_channels": 1,
-    "ngf": 1,
-    "num_frames": 1,
-    "stride_frames": 1,
-    "frameRate": 1,
-    "imgSize": 32,
-    "audRate": 1,
-    "stft_frame": 4,
-    "stft_hop": 1,
-    "dup_trainset": 1,
-    "num_epoch": 1,
-    "eval_epoch": 1,
-    "disp_iter": 1,
-    "batch_size_per_gpu": 1,
-    "num_gpus": 0,
-    "workers": 0,
-    "num_vis": 0,
-    "seed": 0,
-    "lr_sound": 0,
-    "lr_frame": 0,
-    "lr_synthesizer": 0,
-    "weight_decay": 0,
-    "beta1": 0,
-    "mask_thres": 0,
-}
+# Options that runs from before them know nothing of: where they have no effect, these runs go on.
+LATER_OPTIONS = {"list_val_mix": "", "accumulate": 1, "sync_bn": False}
 
 
-def make_parser(gpus_present=0):
-    """The parser of main.py's flags; `gpus_present` is the default of --num_gpus, up to 4."""
+def make_parser(gpus_present=0, processes=(1, 1)):
+    """The parser of main.py's flags; `gpus_present` is the default of --num_gpus, up to 4.
+
+    processes: how many compute together, and how many of them on this machine.
+    """
     parser = argparse.ArgumentParser(
         description="Train (default) or evaluate The Sound of Pixels on the clips of index files.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -72,7 +52,8 @@ def make_parser(gpus_present=0):
     _add_sampling(groups["sound and pictures"])
     _add_data(groups["data"])
     _add_training(groups["training"])
-    _add_machine(groups["machine"], gpus_present)
+    _add_machine(groups["machine"], gpus_present, processes[1])
+    parser.set_defaults(num_processes=processes[0])
     return parser
 
 
@@ -200,38 +181,72 @@ def _add_training(group):
     add("--lr_steps", default=[40, 60], nargs="*", type=int, help="epochs after which rates fall to a tenth")
     add("--beta1", default=0.9, type=float, help="momentum of SGD, first beta of AdamW")
     add("--weight_decay", default=1e-4, type=float, help="weight decay")
-
-
-def _add_machine(group, gpus_present):
-    add = group.add_argument
-    num_gpus = min(gpus_present, MAX_GPUS)
-    add("--num_gpus", default=num_gpus, type=int, help="GPUs to use, 0: CPU; what is there, at most 4")
-    add("--batch_size_per_gpu", default=32, type=int, help="mixtures in a step on each GPU, or on the CPU")
-    workers = min(MAX_WORKERS, os.cpu_count() or 1)
-    add("--workers", default=workers, type=int, help="processes that load data; 0: none but the main one")
+    add("--accumulate", default=1, type=int, help="batches whose gradients make one step of the optimiser")
     add(
-        "--amp",
-        default="off",
-        choices=("off", "bf16", "fp16"),
-        help="mixed precision with channels-last; fp16 needs a GPU",
+        "--sync_bn",
+        action="store_true",
+        help="batch normalisation over the batches of all processes, not in each by itself; for torchrun",
     )
 
 
-def parse_args(argv=None, gpus_present=0):
+def _add_machine(group, gpus_present, processes_here):
+    add = group.add_argument
+    num_gpus = min(gpus_present, MAX_GPUS)
+    add(
+        "--num_gpus",
+        default=num_gpus,
+        type=int,
+        help="GPUs to use, 0: CPU; what is there, at most 4; each process of torchrun has one",
+    )
+    add(
+        "--batch_size_per_gpu",
+        default=32,
+        type=int,
+        help="mixtures in a step on each GPU, or on the CPU in each process",
+    )
+    workers = max(1, min(MAX_WORKERS, os.cpu_count() or 1) // processes_here)
+    add(
+        "--workers",
+        default=workers,
+        type=int,
+        help="processes that load data, for each that computes; 0: none but the main one",
+    )
+    add(
+        "--amp",
+        default="auto",
+        choices=AMPS,
+        help="precision of the networks: auto is bf16 on GPUs and CPUs that have it, else off, which is "
+        "float32; fp16 needs a GPU",
+    )
+    add(
+        "--compile",
+        action="store_true",
+        help="compile the networks (torch.compile): a minute at first, then faster steps on GPUs",
+    )
+    add(
+        "--bss",
+        default="fast",
+        choices=("fast", "mir_eval"),
+        help="who computes SDR, SIR and SAR: a batch at a time on the device, or, slowly, mir_eval itself",
+    )
+
+
+def parse_args(argv=None, gpus_present=0, processes=(1, 1)):
     """Parse and check `argv` (a list of str; None: the command line); nobody writes to the result.
 
-    In evaluation, options of the networks that no flag gives come from the run's own options, where it has
-    them. What cannot work ends the program with argparse's one-line error.
+    gpus_present, processes: what this process has and is part of, see `make_parser`. In evaluation, options
+    of the networks that no flag gives come from the run's own options, where it has them. What cannot work
+    ends the program with argparse's one-line error.
     """
-    parser = make_parser(gpus_present)
+    parser = make_parser(gpus_present, processes)
     args = parser.parse_args(argv)
     if args.mode == "eval":
         if not args.id:
             parser.error("--mode eval needs --id: the name of a folder in --ckpt")
         parser.set_defaults(**_saved_options(run_folder(args)))
         args = parser.parse_args(argv)
-    _check_values(parser, args, gpus_present)
-    _check_together(parser, args)
+    check_values(parser, args, gpus_present)
+    check_together(parser, args)
     return args
 
 
@@ -265,15 +280,16 @@ def path_val(args):
 
 
 def batch_size(args):
-    """Mixtures in a step."""
-    return args.batch_size_per_gpu * max(args.num_gpus, 1)
+    """Mixtures in a batch, over all GPUs and processes."""
+    return args.batch_size_per_gpu * max(args.num_gpus, 1) * args.num_processes
 
 
 def training_options(args):
     """{option: value} of all that must agree between a run and its continuation."""
     options = {key: value for key, value in vars(args).items() if key not in FREE_OPTIONS}
-    if not args.list_val_mix:
-        del options["list_val_mix"]  # runs from before this option know nothing of it, and go on
+    for key, value in LATER_OPTIONS.items():
+        if options[key] == value:
+            del options[key]
     return options | {"batch_size": batch_size(args)}
 
 
@@ -302,8 +318,8 @@ def network_options(args, folder):
     """
     defaults = vars(make_parser().parse_args([]))
     options = argparse.Namespace(**(defaults | _saved_options(folder) | vars(args)))
-    _check_values(_Refusal, options, options.num_gpus)
-    _check_spectrogram(_Refusal, options)
+    check_values(_Refusal, options, options.num_gpus)
+    check_spectrogram(_Refusal, options)
     return options
 
 
@@ -327,52 +343,3 @@ def _saved_options(folder):
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not the options of a run: {error}") from None
     return {key: saved[key] for key in MODEL_OPTIONS if key in saved}
-
-
-def _check_values(parser, args, gpus_present):
-    for key, least in AT_LEAST.items():
-        if not getattr(args, key) >= least:  # also refuses what is not a number
-            parser.error(f"--{key}: expected {least} or more, found {getattr(args, key)}")
-    if args.num_gpus > gpus_present:
-        parser.error(f"--num_gpus: {args.num_gpus} asked for, {gpus_present} found; 0 computes on the CPU")
-    if args.num_val == 0 or args.num_val < -1:
-        parser.error(f"--num_val: expected -1 or 1 and more, found {args.num_val}")
-    if not args.beta1 < 1:
-        parser.error(f"--beta1: expected less than 1, found {args.beta1}")
-    if os.path.basename(args.id) != args.id or args.id in (".", ".."):
-        parser.error(f"--id: expected a plain name, found {args.id!r}; --ckpt names the folder")
-
-
-def _check_together(parser, args):
-    if args.binary_mask and args.loss != "bce":
-        parser.error(f"binary masks are learned by --loss bce, found {args.loss}; --binary_mask 0 for ratios")
-    if args.loss == "bce" and not args.binary_mask:
-        parser.error("--loss bce is for binary masks: ratio masks (--binary_mask 0) need --loss l1 or l2")
-    if args.loss == "bce" and args.output_activation not in ("sigmoid", "softmax"):
-        parser.error(
-            f"--loss bce needs --output_activation sigmoid or softmax, found {args.output_activation}"
-        )
-    if args.amp == "fp16" and not args.num_gpus:
-        parser.error("--amp fp16 needs a GPU; bf16 works on the CPU too")
-    if args.stft_hop > args.stft_frame // 2:
-        parser.error("--stft_hop: at most half of --stft_frame, or sound cannot be put together again")
-    _check_spectrogram(parser, args)
-
-
-def _check_spectrogram(parser, args):
-    """The U-Net halves both sides of the spectrogram once a level."""
-    if args.audLen <= args.stft_frame // 2:
-        parser.error(f"--audLen: expected more than half of --stft_frame, found {args.audLen}")
-    step = 2 ** int(args.arch_sound.removeprefix("unet"))
-    times = 1 + args.audLen // args.stft_hop
-    freqs = NUM_LOG_FREQS if args.log_freq else args.stft_frame // 2 + 1
-    if times % step:
-        fitting = max(step, round(times / step) * step) * args.stft_hop - 1
-        parser.error(
-            f"--audLen {args.audLen} gives {times} spectrogram columns, which {args.arch_sound} "
-            f"cannot halve: it needs a multiple of {step}, e.g. --audLen {fitting}"
-        )
-    if freqs % step:
-        parser.error(
-            f"{freqs} frequencies cannot be halved by {args.arch_sound}: it needs a multiple of {step}"
-        )

@@ -3,12 +3,12 @@
 import logging
 import os
 
-import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from arguments import model_id, parse_args, path_val, run_folder
+from arguments import model_id, parse_args, path_val, run_folder, training_options
 from dataset.check import shared_ids
 from dataset.index import read_index, read_mixtures
+from engine import distributed
 from engine.build import (
     build_optimizer,
     build_sampling,
@@ -35,22 +35,33 @@ def train(args):
     train_loader, val_loader = build_train_loader(args), build_val_loader(args)
     warn_of_shared_ids(args)
     folder = run_folder(args)
-    state = find_run(folder, args)
+    state = find_run(folder, args, distributed.has_begun())
+    check_processes(args, state, train_loader.dataset.clips, val_loader.dataset.clips)
     weights = {name: getattr(args, f"weights_{name}") for name in ("sound", "frame", "synthesizer")}
     separator = build_separator(args, weights, "none" if state else args.pretrained)
     model, device = parallelize(separator, args.num_gpus)
     optimizer = build_optimizer(args, separator)
     if not state:
         start_run(folder, args)
+        distributed.mark_begun()
     logger.info("run %s on %s, %d clips to train on", folder, device, len(train_loader.dataset.clips))
     with make_pool(args.workers) as pool:
-        evaluator = Evaluator(model, separator, device, val_loader, pool, path_val(args))
-        trainer = Trainer(args, folder, model, separator, device, optimizer, train_loader, evaluator)
+        evaluator = Evaluator(model, separator, device, val_loader, pool, path_val(args), args.bss)
+        shared = distributed.share_gradients(model, device, args.sync_bn)
+        trainer = Trainer(args, folder, shared, separator, device, optimizer, train_loader, evaluator)
         if state:
             restore(state, trainer)
             logger.info("going on after epoch %d of %d", trainer.epoch, args.num_epoch)
         trainer.run()
-    print(f"done: {folder}; look at {os.path.join(folder, FOLDER_PAGE, 'index.html')}")
+    if distributed.is_main():
+        print(f"done: {folder}; look at {os.path.join(folder, FOLDER_PAGE, 'index.html')}")
+
+
+def check_processes(args, state, *clips):
+    """Raise UserError if several processes would not do the same: with other flags, files or checkpoints."""
+    reached = state and (state["epoch"], state["finished"])
+    values = training_options(args) | {"num_gpus": args.num_gpus, "clips": clips, "epoch reached": reached}
+    distributed.check_same(values)
 
 
 def warn_of_shared_ids(args):
@@ -74,13 +85,16 @@ def evaluate(args):
     """Score the networks ckpt/ID/{sound,frame,synthesizer}_best.pth and write their page."""
     folder = run_folder(args)
     loader = build_val_loader(args)
+    check_processes(args, None, loader.dataset.clips)
     truths = find_truths(args.list_duets, args.list_solos, args.list_val)
     separator = build_separator(args, weight_files(folder))
     model, device = parallelize(separator, args.num_gpus)
     page = os.path.join(folder, FOLDER_PAGE)
     with make_pool(args.workers) as pool:
-        evaluator = Evaluator(model, separator, device, loader, pool, path_val(args))
+        evaluator = Evaluator(model, separator, device, loader, pool, path_val(args), args.bss)
         summary, results = evaluator.run(page, args.num_vis, swapped=True)
+        if not distributed.is_main():
+            return
         summary = {"epoch": 0, **summary}
         found = {}
         if truths:
@@ -97,10 +111,12 @@ def evaluate(args):
 @command
 def main(argv=None):
     """The command."""
-    set_up_logging()
-    args = parse_args(argv, torch.cuda.device_count())
-    with logging_redirect_tqdm():  # log lines go above a progress bar, not into it
-        evaluate(args) if args.mode == "eval" else train(args)
+    with distributed.session():
+        set_up_logging(logging.INFO if distributed.is_main() else logging.ERROR)
+        with distributed.one_voice():
+            args = parse_args(argv, distributed.gpus_present(), distributed.processes())
+        with logging_redirect_tqdm():  # log lines go above a progress bar, not into it
+            evaluate(args) if args.mode == "eval" else train(args)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,15 @@ import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 import viz_listen
-from arguments import add_network_flags, network_options
-from dataset.index import VIDEO_SUFFIXES
+from arguments import AMPS, add_network_flags, network_options
+from arguments_checks import check_precision
+from dataset.index import VIDEO_SUFFIXES, find_videos
 from dataset.unpack import PICTURE_SUFFIXES
 from engine.build import build_sampling, build_separator
 from engine.checkpoint import newest_run, weight_files
 from engine.outputs import Request, write_outputs
 from models.pixels import PixelSeparator
-from utils import UserError, command, set_up_logging, walk
+from utils import UserError, command, set_up_logging
 
 logger = logging.getLogger(__name__)
 
@@ -33,12 +34,12 @@ def load(args):
     return pixels.to(device), options, folder
 
 
-def find_videos(paths, out):
+def place_videos(paths, out):
     """[(path, name of its folder in `out`)] of files, and of all videos in folders, but those in `out`."""
     found = []
     for path in paths:
         if os.path.isdir(path):
-            found += [(os.path.join(path, name), os.path.splitext(name)[0]) for name in _videos_in(path, out)]
+            found += _videos_in(path, out)
         else:
             found.append((path, os.path.splitext(os.path.basename(path))[0]))
     taken = {}
@@ -52,23 +53,23 @@ def find_videos(paths, out):
 
 
 def _videos_in(root, out):
-    """Videos in a folder, relative to it, sorted."""
+    """[(path, name of its folder in `out`)] of the videos under `root`, but those of pages in `out`."""
     out = os.path.realpath(out)
-    videos = [
-        os.path.join(folder, name)
-        for folder, names in walk(root)
-        for name in names
-        if os.path.commonpath([out, os.path.realpath(os.path.join(root, folder))]) != out
-        and name.lower().endswith(VIDEO_SUFFIXES)
+    videos = {name: os.path.join(root, name) for name in find_videos(root)}
+    folders = {name: os.path.realpath(os.path.dirname(path)) for name, path in videos.items()}
+    found = [
+        (path, os.path.splitext(name)[0])
+        for name, path in videos.items()
+        if os.path.commonpath([out, folders[name]]) != out
     ]
-    if not videos:
-        raise UserError(f"{root}: no videos in it, expected {', '.join(VIDEO_SUFFIXES)}")
-    return sorted(videos)
+    if not found:
+        raise UserError(f"{root}: all its videos are in --out {out}, where pages go")
+    return found
 
 
 def separate_all(args):
     """Take every video apart; 1 if one of them could not be, else 0."""
-    videos = find_videos(args.videos, args.out)
+    videos = place_videos(args.videos, args.out)
     if args.audio and len(videos) > 1:
         raise UserError(f"--audio goes with one picture, found {len(videos)} files")
     pixels, options, folder = load(args)
@@ -150,13 +151,12 @@ def _parse(argv):
     add(
         "--num_gpus", type=int, default=min(1, torch.cuda.device_count()), help="1: GPU, 0: CPU (%(default)s)"
     )
-    add("--amp", default="off", choices=("off", "bf16", "fp16"), help="mixed precision (%(default)s)")
+    add("--amp", default="auto", choices=AMPS, help="precision: auto is bf16 where there is it (%(default)s)")
     add_network_flags(parser)
     args = parser.parse_args(argv)
     if args.points and args.boxes:
         parser.error("--points and --boxes: one of them")
-    if args.amp == "fp16" and not args.num_gpus:
-        parser.error("--amp fp16 needs a GPU; bf16 works on the CPU too")
+    check_precision(parser, args)
     if not 0 <= args.num_gpus <= min(1, torch.cuda.device_count()):
         parser.error(f"--num_gpus: {args.num_gpus} asked for, {torch.cuda.device_count()} found, one is used")
     return args

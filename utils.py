@@ -89,8 +89,9 @@ def save_json(path, value):
 
 
 def progress(iterable=None, **kwargs):
-    """tqdm over `iterable`, quiet when the output is not a terminal."""
-    return tqdm(iterable, disable=None, dynamic_ncols=True, **kwargs)
+    """tqdm over `iterable`, quiet when the output is not a terminal or not even warnings are logged."""
+    quiet = not logging.getLogger().isEnabledFor(logging.WARNING)
+    return tqdm(iterable, disable=quiet or None, dynamic_ncols=True, **kwargs)
 
 
 def path_ffmpeg():

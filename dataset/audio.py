@@ -14,6 +14,7 @@ from utils import UserError, file_url, run_ffmpeg
 MARGIN = 256  # samples at the target rate, read on each side so that the resampler has settled
 MARGIN_MP3 = 8192  # likewise for mp3, whose decoder needs some packets after a jump before it is right
 MAX_LEVEL = 32  # of a float sample; 1 is full scale, and what is louder than this was never divided to be so
+FULL_SCALE = np.float32(2**-15)  # of 16 bits
 NO_SOUND = {1, 7}  # libsndfile's codes of an unknown format; its text for 7 speaks of a missing file
 LENGTH_TAGS = b"Xing", b"Info", b"VBRI"  # in an mp3's first packet, if that says how many there are
 
@@ -103,10 +104,11 @@ def _read(file, start, num_samples, rate):
     if end <= first or first >= _length(file, rate):
         return np.zeros(num_samples, np.float32)
     file.seek(block * step_in)
-    channels = file.read(-(-(end - first) * step_in // step_out), dtype="float32", always_2d=True)
-    if not (np.abs(channels) <= MAX_LEVEL).all():  # nor is NaN
-        raise UserError(f"samples reach {np.abs(channels).max():g}, expected -1 to 1")
-    wave = channels.mean(axis=1)
+    channels = _read_floats(file, -(-(end - first) * step_in // step_out))
+    level = max(channels.max(), -channels.min()) if channels.size else 0
+    if not level <= MAX_LEVEL:  # nor is NaN
+        raise UserError(f"samples reach {level:g}, expected -1 to 1")
+    wave = channels.mean(axis=1) if file.channels > 1 else channels[:, 0]
     if step_in != step_out and len(wave):
         wave = librosa.resample(wave, orig_sr=file.samplerate, target_sr=rate, res_type="soxr_hq")
     if first + len(wave) <= max(start, 0) < _length(file, rate):
@@ -115,6 +117,16 @@ def _read(file, start, num_samples, rate):
             "promised: cut off or damaged"
         )
     return _cut(wave, start - first, num_samples)
+
+
+def _read_floats(file, count):
+    """[count, channels] float32 in -1..1, fewer where the file ends."""
+    if file.subtype != "PCM_16":
+        return file.read(count, dtype="float32", always_2d=True)
+    # The same numbers as libsndfile makes of 16 bits, in a third of its time.
+    channels = file.read(count, dtype="int16", always_2d=True).astype(np.float32)
+    channels *= FULL_SCALE
+    return channels
 
 
 def _cut(wave, start, num_samples):

@@ -24,6 +24,7 @@ MAX_DAMAGED = 0.05  # share of a track that may be missing or fail to decode
 MAX_SECONDS = 4 * 3600  # of a video; a broken clock would fill the disk with one picture
 MAX_MISMATCH = 0.25  # seconds by which pictures and sound may differ in length before the longer is cut
 PICTURES, SOUND = "0:V:0", "0:a:0"  # ffmpeg's names of the tracks; capital V: cover art is no video
+SHORT_SIDE = 246  # pixels: what the recipe crops its 224 from, so that training has nothing to resize
 FILE_STAMP = ".preprocess.json"  # in a folder of pictures: how they were made
 STAMP_KEYS = {"settings", "frames", "samples", "note"}
 DURATION = re.compile(r"^ +Duration: (\d+):(\d+):([\d.]+),")
@@ -34,7 +35,7 @@ class Settings(NamedTuple):
 
     fps: int = 8  # pictures/s
     rate: int = 11025  # samples/s
-    short_side: int = 256  # pixels that the shorter side of a picture may have at most, 0: any
+    short_side: int = SHORT_SIDE  # pixels that the shorter side of a picture may have at most, 0: any
     ffmpeg: str | None = None  # the binary, None: the one that imageio-ffmpeg brings
 
 

@@ -8,7 +8,7 @@ import os
 import re
 from typing import NamedTuple
 
-from utils import UserError, replacing
+from utils import UserError, replacing, walk
 
 NUM_COLUMNS = 3  # of a clip
 ERRORS = "surrogateescape"  # names of files need not be UTF-8: their bytes are kept
@@ -20,6 +20,24 @@ SUFFIXES = re.compile(f"({'|'.join(map(re.escape, VIDEO_SUFFIXES + AUDIO_SUFFIXE
 def strip_suffixes(path):
     """A path without its suffixes of sounds and videos: `flute/STKXyBGSGyE` of `flute/STKXyBGSGyE.mp4`."""
     return SUFFIXES.sub("", path)
+
+
+def find_videos(root):
+    """The videos under `root`, at any depth, as sorted paths relative to it; hidden ones are passed over.
+
+    Raises UserError if there is no such folder, or none in it.
+    """
+    if not os.path.isdir(root):
+        raise UserError(f"no folder {root}: expected videos in it, as in {root}/<category>/<id>.mp4")
+    paths = [
+        os.path.join(folder, name)
+        for folder, names in walk(root)
+        for name in names
+        if name.lower().endswith(VIDEO_SUFFIXES) and not name.startswith(".")
+    ]
+    if not paths:
+        raise UserError(f"no videos under {root}: expected {', '.join(VIDEO_SUFFIXES)}")
+    return sorted(paths)
 
 
 class Clip(NamedTuple):

@@ -70,20 +70,32 @@ class MUSICMixDataset(Dataset):
     def __getitem__(self, index):
         rng = np.random.default_rng([self.seed, int(self._epoch) if self.train else 0, index])
         draws = random.Random(index)  # of the original's evaluation
-        picked, sources, failures = [], [], []
-        while len(sources) < self.sampling.num_mix:
+        picked, centres, failures = [], [], []
+        waves, frames = self._allocate()
+        while len(picked) < self.sampling.num_mix:
             number = self._pick(index, picked, failures, rng, draws)
             if number is None:
                 failures = failures or [(picked[0], "no other clip is of another category and video")]
                 break
             try:
-                sources.append(self._load(self.clips[number], rng))
+                place = len(picked)
+                centres.append(self._load(self.clips[number], rng, waves[place], frames[place]))
                 picked.append(number)
             except UserError as error:
                 failures.append((number, str(error)))
                 if not self.train or len(failures) > MAX_FAILURES:
                     break
-        return self._join(index, picked, sources, failures)
+        named = [(self.clips[number].name, reason) for number, reason in failures]
+        info = {"index": index, "clips": picked, "centres": centres, "failures": named}
+        if len(picked) < self.sampling.num_mix:
+            return {"info": info}
+        sources = torch.from_numpy(waves).div_(self.sampling.num_mix)
+        return {
+            "mix": sources.sum(dim=0),
+            "sources": sources,
+            "frames": torch.from_numpy(frames),
+            "info": info,
+        }
 
     def window_pictures(self, number, centre):
         """(folder, numbers) of all pictures of clip `number` during the sound's window around a frame."""
@@ -122,25 +134,23 @@ class MUSICMixDataset(Dataset):
         allowed = np.flatnonzero(~barred)
         return int(rng.choice(allowed)) if len(allowed) else None
 
-    def _load(self, clip, rng):
-        """(waveform [L], frames [3, T, H, W], centre frame) of a clip."""
+    def _allocate(self):
+        """Room for the waveforms [N, L] and the pictures [N, 3, T, H, W] of an item."""
+        s = self.sampling
+        frames = np.empty((s.num_mix, 3, s.num_frames, s.img_size, s.img_size), np.uint8)
+        return np.empty((s.num_mix, s.aud_len), np.float32), frames
+
+    def _load(self, clip, rng, wave, frames):
+        """Fill `wave` [L] and `frames` [3, T, H, W] from a clip; its centre frame."""
         s = self.sampling
         centre = _draw_centre(clip.num_frames, s, rng) if self.train else max(1, clip.num_frames // 2)
-        wave = read_window(clip.path_audio, (centre - 0.5) / s.frame_rate, s.aud_len, s.aud_rate)
+        wave[:] = read_window(clip.path_audio, (centre - 0.5) / s.frame_rate, s.aud_len, s.aud_rate)
         if self.train:
-            wave = np.clip(wave * np.float32(rng.uniform(*VOLUMES)), -1.0, 1.0)
+            wave *= np.float32(rng.uniform(*VOLUMES))
+            np.clip(wave, -1.0, 1.0, out=wave)
         numbers = _frame_numbers(centre, s.num_frames, s.stride_frames, clip.num_frames)
-        crop = draw_crop(rng) if self.train else None
-        return wave, read_clip(clip.path_frames, numbers, s.img_size, crop), centre
-
-    def _join(self, index, picked, sources, failures):
-        named = [(self.clips[number].name, reason) for number, reason in failures]
-        info = {"index": index, "clips": picked, "centres": [part[2] for part in sources], "failures": named}
-        if len(sources) < self.sampling.num_mix:
-            return {"info": info}
-        waves = torch.from_numpy(np.stack([part[0] for part in sources])) / self.sampling.num_mix
-        frames = torch.from_numpy(np.stack([part[1] for part in sources]))
-        return {"mix": waves.sum(dim=0), "sources": waves, "frames": frames, "info": info}
+        read_clip(clip.path_frames, numbers, s.img_size, draw_crop(rng) if self.train else None, frames)
+        return centre
 
 
 def collate(items):

@@ -20,27 +20,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from dataset.convert import Settings, convert
-from dataset.index import VIDEO_SUFFIXES, strip_suffixes
+from dataset.index import find_videos, strip_suffixes
 from dataset.ledger import Ledger
 from dataset.preprocess_benchmark import benchmark
-from utils import UserError, command, progress, run_ffmpeg, walk
+from utils import UserError, command, progress, run_ffmpeg
 
 COLUMNS = ("video", "state", "reason", "frames", "seconds")
-
-
-def find_videos(root):
-    """The videos under `root`, at any depth, as sorted paths relative to it. Hidden files are passed over."""
-    if not os.path.isdir(root):
-        raise UserError(f"no folder {root}: expected videos in it, as in {root}/<category>/<id>.mp4")
-    paths = [
-        os.path.join(folder, name)
-        for folder, names in walk(root)
-        for name in names
-        if name.lower().endswith(VIDEO_SUFFIXES) and not name.startswith(".")
-    ]
-    if not paths:
-        raise UserError(f"no videos under {root}: expected {', '.join(VIDEO_SUFFIXES)}")
-    return sorted(paths)
 
 
 def in_shard(name, shard):

@@ -3,14 +3,17 @@
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, RandomSampler
+from torch.utils.data import DataLoader
 
 from arguments import batch_size
 from dataset.index import read_index, read_mixtures
 from dataset.music import MUSICMixDataset, Sampling, collate
+from engine import distributed
 from models import build_criterion, build_frame, build_sound, build_synthesizer
-from models.separator import Separator, Settings
+from models.separator import Separator, Settings, choose_amp
 from utils import UserError
+
+SAMPLER_PART = 4096  # examples of an epoch that are numbers of Python at a time
 
 
 def build_separator(args, weights=None, pretrained="none"):
@@ -36,14 +39,20 @@ def build_separator(args, weights=None, pretrained="none"):
         output_activation=args.output_activation,
         stft_frame=args.stft_frame,
         stft_hop=args.stft_hop,
-        amp=args.amp,
+        amp=choose_amp(args.amp, "cuda" if args.num_gpus else "cpu"),
     )
-    return Separator(net_sound, net_frame, net_synthesizer, build_criterion(args.loss), settings)
+    separator = Separator(net_sound, net_frame, net_synthesizer, build_criterion(args.loss), settings)
+    if args.compile:
+        separator.compile_networks()
+    return separator
 
 
 def parallelize(separator, num_gpus):
-    """(module to call, its device): the separator itself, or a DataParallel over several GPUs."""
-    device = torch.device("cuda" if num_gpus else "cpu")
+    """(module to call, its device): the separator itself, or a DataParallel over several GPUs.
+
+    For training under torchrun see `distributed.share_gradients` too.
+    """
+    device = distributed.choose_device(num_gpus)
     separator.to(device)
     return (nn.DataParallel(separator, list(range(num_gpus))) if num_gpus > 1 else separator), device
 
@@ -81,7 +90,10 @@ def build_sampling(args):
 
 
 def build_train_loader(args):
-    """Batches of training mixtures, in an order that depends on seed and epoch alone; see `start_epoch`."""
+    """Batches of training mixtures, in an order that depends on seed and epoch alone; see `start_epoch`.
+
+    Of several processes each has its part of every joint batch.
+    """
     dataset = _build_dataset(
         args.list_train, args, train=True, pairs=args.mix_pairs, repeats=args.dup_trainset
     )
@@ -90,8 +102,26 @@ def build_train_loader(args):
             f"{args.list_train}: {len(dataset.clips)} clips in {args.dup_trainset} rounds (--dup_trainset) "
             f"are fewer than the {batch_size(args)} of a batch"
         )
-    sampler = RandomSampler(dataset, generator=torch.Generator())
+    sampler = EpochSampler(len(dataset), batch_size(args))
     return DataLoader(dataset, sampler=sampler, drop_last=True, **_loader_options(args))
+
+
+class EpochSampler:
+    """This process's part of an epoch: of each joint batch of a random order every so manieth example."""
+
+    def __init__(self, length, joint_batch):
+        self.length = length
+        self.used = length - length % joint_batch
+        self.generator = torch.Generator()  # seeded alike in all processes, see `start_epoch`
+
+    def __iter__(self):
+        order = torch.randperm(self.length, generator=self.generator)[: self.used]
+        mine = order[distributed.rank() :: distributed.world_size()]
+        # Bit by bit: as a list, the millions of an epoch of a large index take half a gigabyte.
+        return (number for part in mine.split(SAMPLER_PART) for number in part.tolist())
+
+    def __len__(self):
+        return self.used // distributed.world_size()
 
 
 def start_epoch(loader, epoch):
@@ -102,14 +132,18 @@ def start_epoch(loader, epoch):
 
 
 def build_val_loader(args):
-    """Batches of the fixed validation mixtures, in the order of the list."""
+    """Batches of the fixed validation mixtures, in the order of the list.
+
+    Of several processes each has its part.
+    """
     if args.list_val_mix:
         dataset = _build_fixed_dataset(args.list_val_mix, args)
     else:
         dataset = _build_dataset(
             args.list_val, args, train=False, pairs=args.val_pairs, max_items=args.num_val
         )
-    return DataLoader(dataset, shuffle=False, **_loader_options(args))
+    part = range(distributed.rank(), len(dataset), distributed.world_size())
+    return DataLoader(dataset, sampler=part, **_loader_options(args))
 
 
 def _build_dataset(path, args, **options):
@@ -135,7 +169,7 @@ def _build_fixed_dataset(path, args):
 
 def _loader_options(args):
     return {
-        "batch_size": batch_size(args),
+        "batch_size": batch_size(args) // distributed.world_size(),
         "num_workers": args.workers,
         "collate_fn": collate,
         "pin_memory": args.num_gpus > 0,

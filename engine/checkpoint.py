@@ -12,6 +12,7 @@ import shutil
 import torch
 
 from arguments import FILE_OPTIONS, training_options
+from engine.distributed import main_only
 from utils import UserError, replacing, save_json
 
 FILE_STATE = "state_latest.pth"
@@ -40,16 +41,18 @@ def newest_run(root):
     return os.path.dirname(max(paths, key=os.path.getmtime))
 
 
-def find_run(folder, args):
+def find_run(folder, args, begun=False):
     """The state of the run in `folder` to go on from, or None for a new run; changes nothing.
 
-    Raises UserError if what lies there is another run, or weights without one, and --overwrite is not given.
+    begun: this very command began what lies there, and was restarted: neither --overwrite nor --no-resume is
+    meant for it. Raises UserError if what lies there is another run, or weights without one, and --overwrite
+    is not given.
     """
-    if args.overwrite:
+    if args.overwrite and not begun:
         return None
     path = os.path.join(folder, FILE_STATE)
     if os.path.isfile(path):
-        return _load_state(path, folder, args)
+        return _load_state(path, folder, args, args.resume or begun)
     names = os.listdir(folder) if os.path.isdir(folder) else []
     weights = sorted(name for name in names if name.endswith(".pth") and not name.startswith("."))
     if weights:
@@ -60,6 +63,7 @@ def find_run(folder, args):
     return None
 
 
+@main_only
 def start_run(folder, args):
     """Make the folder of a new run; with --overwrite what lies there is deleted, see `find_run`."""
     if args.overwrite and os.path.isdir(folder):
@@ -68,8 +72,8 @@ def start_run(folder, args):
     save_json(os.path.join(folder, FILE_OPTIONS), training_options(args))
 
 
-def _load_state(path, folder, args):
-    if not args.resume:
+def _load_state(path, folder, args, resume):
+    if not resume:
         raise UserError(f"{folder} holds a run already (--no-resume): --overwrite deletes it")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -87,6 +91,7 @@ def _load_state(path, folder, args):
     return state
 
 
+@main_only
 def save_weights(trainer, is_best):
     """Write plain state dicts of the three networks, and the history."""
     folder = trainer.folder
@@ -98,6 +103,7 @@ def save_weights(trainer, is_best):
     save_json(os.path.join(folder, FILE_HISTORY), trainer.history)
 
 
+@main_only
 def save_state(trainer):
     """Write all that the run needs to go on from here."""
     state = {

@@ -30,13 +30,13 @@ import soundfile
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from dataset.index import ERRORS, VIDEO_SUFFIXES, read_index, strip_suffixes
+from dataset.index import ERRORS, find_videos, read_index, strip_suffixes
 from dataset.unpack import unpack
 from engine import places
 from engine.metrics import bss_eval, find_silence
 from engine.outputs import cells_of
 from engine.separate import Rendering, Video, listen, render
-from utils import UserError, file_url, progress, replacing, run_ffmpeg, walk
+from utils import UserError, file_url, progress, replacing, run_ffmpeg
 
 FILE_ROWS = "localisation.csv"
 PLACES = ("pointing", "pointing_chance", "energy_in_box")
@@ -90,8 +90,7 @@ def find_truths(list_duets, list_solos, list_val=""):
 def _find_videos(path):
     """Videos with a JSON beside them in a folder, or those that a text file names."""
     if os.path.isdir(path):
-        files = [os.path.join(path, folder, name) for folder, names in walk(path) for name in names]
-        videos = [name for name in sorted(files) if name.lower().endswith(VIDEO_SUFFIXES)]
+        videos = [os.path.join(path, name) for name in find_videos(path)]
         videos = [video for video in videos if os.path.isfile(_path_truth(video))]
     else:
         try:
@@ -100,7 +99,7 @@ def _find_videos(path):
         except FileNotFoundError:
             raise UserError(f"{path}: no such folder, and no such list of videos") from None
     if not videos:
-        raise UserError(f"{path}: no videos with a .json beside them, expected {', '.join(VIDEO_SUFFIXES)}")
+        raise UserError(f"{path}: no videos with a .json beside them")
     return videos
 
 
@@ -239,8 +238,7 @@ def _score_places(energy, boxes):
 
 def _render(video, pixels, device, analysis, regions):
     """[N, L] the sounds of regions bool [N, h, w], as separate.py makes them."""
-    nothing = np.zeros((regions[0].size, 1))  # of the streams that its page plays
-    chunks = render(video, pixels, device, analysis, Rendering(regions, nothing, consistent=True))
+    chunks = render(video, pixels, device, analysis, Rendering(regions, consistent=True))
     return np.concatenate([sounds[:-1, 0] for sounds, _ in chunks], axis=1)
 
 
@@ -249,19 +247,17 @@ def score_sounds(tracks, mix, at_boxes, automatic):
     status = find_silence(tracks, np.concatenate([at_boxes, automatic]), mix)
     if status:
         return {}, status
-    tracks, mix, at_boxes, automatic = (np.asarray(x, np.float64) for x in (tracks, mix, at_boxes, automatic))
-    scores = (*bss_eval(tracks, at_boxes), *_assign(tracks, automatic))
-    mixture = bss_eval(tracks, np.broadcast_to(mix, tracks.shape))[0]
-    return dict(zip((*SOUNDS, "sdr_mixture"), (*scores, mixture), strict=True)), ""
+    estimates = np.concatenate([at_boxes, automatic, mix[None]])
+    pairs = bss_eval(*(torch.from_numpy(sounds)[None] for sounds in (tracks, estimates)))
+    pairs = torch.cat(pairs).numpy()  # [3, N, 2 N + 1]: score, track, estimate
+    count = len(tracks)
+    own = pairs.diagonal(axis1=1, axis2=2)
+    scores = (*own, *_assign(pairs[:, :, count:-1]), pairs[0, :, -1])
+    return dict(zip((*SOUNDS, "sdr_mixture"), scores, strict=True)), ""
 
 
-def _assign(tracks, estimates):
-    """(sdr, sir, sar), each [N], of that assignment of estimates to tracks whose mean SDR is best."""
-    count = np.arange(len(tracks))
-    pairs = np.empty((3, len(tracks), len(tracks)))  # score, track, estimate
-    for shift in count:  # the score of a pair does not depend on the other estimates
-        order = (count + shift) % len(tracks)
-        pairs[:, count, order] = bss_eval(tracks, estimates[order])
+def _assign(pairs):
+    """(sdr, sir, sar), each [N], of the assignment of best mean SDR; pairs: [3, N tracks, N estimates]."""
     sdr = np.nan_to_num(pairs[0], nan=-MAX_DB, posinf=MAX_DB, neginf=-MAX_DB)
     rows, columns = linear_sum_assignment(sdr, maximize=True)
     return pairs[:, rows, columns]

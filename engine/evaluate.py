@@ -8,9 +8,10 @@ import numpy as np
 import torch
 
 import viz
+from engine import distributed
 from engine.failures import Failures
-from engine.metrics import SCORES, SILENT_ESTIMATE, summarize
-from engine.results import Drawing, Mixture, finish_mixture
+from engine.metrics import FIXED, SCORES, SILENT_ESTIMATE, find_silence, score_batch, summarize
+from engine.results import Drawing, Mixture, submit
 from models.spectral import row_frequencies
 from utils import progress, replacing, save_json
 
@@ -23,31 +24,35 @@ class Evaluator:
     """Separates and scores the mixtures of a loader.
 
     model: what is called, `separator` itself or a DataParallel of it; pool: see `results.make_pool`.
+    bss: who computes SDR, SIR and SAR: "fast", a batch at a time on the device, or "mir_eval", in the pool.
     """
 
-    def __init__(self, model, separator, device, loader, pool, path_list):
+    def __init__(self, model, separator, device, loader, pool, path_list, bss="fast"):
         self.model = model
         self.separator = separator
         self.device = device
         self.loader = loader
         self.pool = pool
         self.failures = Failures(len(loader.dataset.clips), path_list)
+        self.bss = bss
+        # {mixture's index: its scores in `FIXED`}. The loader gives the same sounds for an index whenever it
+        # is asked, and these scores are made of sounds and true masks alone: the first run's hold for all.
+        self.fixed = {}
 
     def run(self, folder, num_vis=0, swapped=False):
         """(summary, list of `Result`) of all mixtures; rows of the page for the first `num_vis` in `folder`.
 
-        swapped: score the control too, see `metrics.score_mixture`. Raises UserError for too many failures.
+        swapped: score the control too, see `metrics.score_batch`. Raises UserError for too many failures.
         """
         self.model.eval()
-        dataset = self.loader.dataset
         results, futures, num_failed = [], [], 0
         try:
-            with progress(total=len(dataset), desc="evaluation", unit="mixture") as bar:
+            with progress(total=len(self.loader.sampler), desc="evaluation", unit="mixture") as bar:
                 for batch in self.loader:
                     self.failures.add(batch)
                     num_failed += len(batch["dropped"])
                     for mixture in self._separate(batch, folder, num_vis, swapped):
-                        futures.append(self.pool.submit(finish_mixture, mixture))
+                        futures.append(submit(self.pool, mixture))
                         if len(futures) > MAX_PENDING:
                             results.append(futures.pop(0).result())
                     bar.update(len(batch["info"]) + len(batch["dropped"]))
@@ -56,7 +61,11 @@ class Evaluator:
             for future in futures:
                 future.cancel()
             raise
+        self.failures.join()
+        results, num_failed = _join(results, num_failed)
         for result in results:
+            if result.scores:
+                self.fixed[result.index] = {key: result.scores[key] for key in FIXED}
             if result.complaint:
                 logger.warning("mixture %d is not on the page: %s", result.index, result.complaint)
         return _summarize(results, num_failed, len(self.failures)), results
@@ -70,22 +79,40 @@ class Evaluator:
             # By position: DataParallel would send a keyword to more GPUs than a small batch has mixtures for.
             out = self.model(*tensors, True)
         length = out["waves"].shape[-1]
-        out |= {"mix": batch["mix"][:, :length], "sources": batch["sources"][..., :length]}
-        out = {key: value.float().cpu().numpy() for key, value in out.items()}
+        out |= {"mix": tensors[0][:, :length], "sources": tensors[1][..., :length]}
+        arrays = {key: value.float().cpu().numpy() for key, value in out.items()}
+        sounds = zip(*(arrays[key] for key in ("sources", "waves", "mix")), strict=True)
+        statuses = [find_silence(*each) for each in sounds]
+        scores = self._score(out, batch["info"], statuses, swapped)
         clips = self.loader.dataset.clips
         for b, info in enumerate(batch["info"]):
+            known = {} if statuses[b] else self.fixed.get(info["index"], {}) | scores.get(b, {})
+            by_worker = self.bss == "mir_eval" and not statuses[b]
             drawn = info["index"] < num_vis
             yield Mixture(
                 index=info["index"],
                 clips=[(clips[number].category, clips[number].name) for number in info["clips"]],
-                loss=float(out["loss"][b]),
-                mix=out["mix"][b],
-                sources=out["sources"][b],
-                estimates=out["waves"][b],
-                oracle=out["oracle"][b],
-                swapped=swapped,
-                drawing=self._draw(out, b, info, tensors[0], tensors[2], folder) if drawn else None,
+                loss=float(arrays["loss"][b]),
+                mix=arrays["mix"][b],
+                sources=arrays["sources"][b],
+                estimates=arrays["waves"][b],
+                oracle=arrays["oracle"][b],
+                status=statuses[b],
+                scores=known,
+                missing={"swapped": swapped, "fixed": not known} if by_worker else None,
+                drawing=self._draw(arrays, b, info, tensors[0], tensors[2], folder) if drawn else None,
             )
+
+    def _score(self, out, infos, statuses, swapped):
+        """{number in the batch: its scores} of mixtures that are not silent, less those in `fixed`."""
+        scores = {}
+        for fixed in (False, True) if self.bss == "fast" else ():
+            picked = [b for b, info in enumerate(infos) if fixed == (info["index"] not in self.fixed)]
+            picked = [b for b in picked if not statuses[b]]
+            if picked:
+                sounds = [out[key][picked].float() for key in ("sources", "waves", "mix", "oracle")]
+                scores |= zip(picked, score_batch(*sounds, swapped, fixed), strict=True)
+        return scores
 
     def _draw(self, out, b, info, mix, frames, folder):
         dataset, settings = self.loader.dataset, self.separator.settings
@@ -105,6 +132,13 @@ class Evaluator:
             frame_rate=sampling.frame_rate,
             hop=settings.stft_hop,
         )
+
+
+def _join(results, num_failed):
+    """The same of all processes, the results in the order of the list."""
+    parts = distributed.gather((results, num_failed))
+    joined = sorted((result for part, _ in parts for result in part), key=lambda result: result.index)
+    return joined, sum(count for _, count in parts)
 
 
 def _summarize(results, num_failed, num_unreadable):

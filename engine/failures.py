@@ -2,6 +2,7 @@
 
 import logging
 
+from engine import distributed
 from utils import UserError
 
 MAX_SHARE = 0.05  # of the list's clips that may fail
@@ -11,7 +12,10 @@ logger = logging.getLogger(__name__)
 
 
 class Failures:
-    """Collects what a data set met, batch by batch; `num_clips`: length of its list."""
+    """Collects what a data set met, batch by batch; `num_clips`: length of its list.
+
+    Of several processes each knows what it met itself, until `join`.
+    """
 
     def __init__(self, num_clips, path_list):
         self.num_clips = num_clips
@@ -23,11 +27,18 @@ class Failures:
 
     def add(self, batch):
         """Note the failures of a batch. Raises UserError when more than 5 % of the clips have failed."""
-        for info in batch["info"] + batch["dropped"]:
-            for name, reason in info["failures"]:
-                if name not in self.reasons:
-                    self.reasons[name] = reason
-                    logger.warning("left out: clip %s: %s", name, reason)
+        self._note([failure for info in batch["info"] + batch["dropped"] for failure in info["failures"]])
+
+    def join(self):
+        """Note what the other processes met, too; waits for all of them. Raises UserError as `add` does."""
+        for reasons in distributed.gather(self.reasons):
+            self._note(reasons.items())
+
+    def _note(self, failures):
+        for name, reason in failures:
+            if name not in self.reasons:
+                self.reasons[name] = reason
+                logger.warning("left out: clip %s: %s", name, reason)
         if len(self.reasons) > MAX_SHARE * self.num_clips:
             lines = [f"  {name}: {reason}" for name, reason in list(self.reasons.items())[:NUM_NAMED]]
             raise UserError(

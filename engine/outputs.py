@@ -51,15 +51,16 @@ def write_outputs(path, folder, work, pixels, sampling, request):
     for old in glob.glob(os.path.join(glob.escape(folder), "source[0-9]*.wav")):
         os.remove(old)  # of an earlier run, perhaps with more sources
     names = [f"source{n}" for n in range(1, len(regions) + 1)]
-    chunks = render(video, pixels, device, analysis, Rendering(regions, parts, request.consistent))
+    chunks = render(video, pixels, device, analysis, Rendering(regions, request.consistent, parts))
     page = viz_listen.PageWriter(folder, video.rate, gains.shape[1] + len(names) + 1)
     energies = _write_sounds(chunks, folder, [*names, "residual"], video, page)
     times = [video.centre(start) for start in video.starts]
-    _write_videos(unpacked, folder, analysis, times, sampling.frame_rate)
+    colours = places.colours(analysis.gram).reshape(*analysis.shape, 3)
+    _write_videos(unpacked, folder, analysis.energy, colours, times, sampling.frame_rate)
     sources = _describe(names, labels.reshape(analysis.shape), energies)
     line = f"{unpacked.seconds:.1f} s, " + ", ".join(f"{s['name']} {s['share']:.0%}" for s in sources)
     _write_numbers(folder, path, unpacked, analysis, times, sources, request)
-    page.close(_page_info(path, unpacked, video, analysis, times, gains, sources, request))
+    page.close(_page_info(path, unpacked, video, analysis, colours, times, gains, sources, request))
     return line
 
 
@@ -112,15 +113,12 @@ def _write_sounds(chunks, folder, names, video, page):
     return energies
 
 
-def _write_videos(unpacked, folder, analysis, times, fps):
+def _write_videos(unpacked, folder, energy, colours, times, fps):
     write_copy(unpacked.video, os.path.join(folder, "video.mp4"), unpacked.seconds)
     count = unpacked.num_frames
-    height, width = analysis.shape
     maps = {
-        "heatmap.mp4": viz_overlay.energy_maps(analysis.energy, times, count, fps),
-        "embeddings.mp4": viz_overlay.embedding_maps(
-            places.colours(analysis.gram).reshape(height, width, 3), count
-        ),
+        "heatmap.mp4": viz_overlay.energy_maps(energy, times, count, fps),
+        "embeddings.mp4": viz_overlay.embedding_maps(colours, count),
     }
     for name, each in maps.items():
         viz_overlay.write_overlay(os.path.join(folder, name), unpacked.frames, fps, each, unpacked.own_sound)
@@ -163,7 +161,7 @@ def _write_numbers(folder, path, unpacked, analysis, times, sources, request):
     )
 
 
-def _page_info(path, unpacked, video, analysis, times, gains, sources, request):
+def _page_info(path, unpacked, video, analysis, colours, times, gains, sources, request):
     height, width = analysis.shape
     spectrogram, top = _spectrogram(unpacked.own_sound)
     with Image.open(path_frame(unpacked.frames, 1)) as picture:
@@ -176,7 +174,7 @@ def _page_info(path, unpacked, video, analysis, times, gains, sources, request):
         gains=gains.reshape(height, width, -1).astype(np.float32),
         times=np.array(times),
         energy=analysis.energy,
-        colours=places.colours(analysis.gram).reshape(height, width, 3),
+        colours=colours,
         sources=sources,
         residual="residual.wav",
         downloads=[(name, name) for name in ("heatmap.mp4", "embeddings.mp4", "separated.json")],

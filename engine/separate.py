@@ -19,7 +19,7 @@ WINDOW_OVERLAP = 2  # windows that each moment lies in
 BATCH = 4  # windows at a time
 # Sizes in which pictures are looked at, times that of training: who plays beside others is smaller in the
 # picture than who plays alone.
-SCALES = (1.4, 1.8, 2.2)
+SCALES = (1.0, 1.4, 1.8)
 
 
 class Window(NamedTuple):
@@ -99,36 +99,38 @@ class Rendering(NamedTuple):
     """What the second pass makes of each window."""
 
     regions: np.ndarray  # bool [K, h, w], a source each
-    parts: np.ndarray  # [P, R], see `places.basis`
     consistent: bool  # whether the sources share what they claim
+    parts: np.ndarray | None = None  # [P, R], see `places.basis`; None: no streams
 
 
 def render(video, pixels, device, analysis, rendering):
-    """The second pass: yields ([K + 1, channels, n] sources and residual, [R, n] basis), consecutive samples.
+    """The second pass: yields consecutive samples, ([K + 1, channels, n] of sounds, [R, n] of streams).
 
-    The sources are the sounds of the regions, as each window's pictures show them; the residual is what is
-    left of the sound.
+    The sounds are the sources, which are those of the regions as each window's pictures show them, and the
+    residual, which is what they leave of the video's.
     """
     s, spectral = video.sampling, pixels.separator.spectral
     synthesis = MaskedSynthesis(video.rate, s.aud_rate, spectral.n_fft, spectral.hop, s.aud_len).to(device)
     regions = torch.from_numpy(rendering.regions).to(device)
-    parts = torch.from_numpy(rendering.parts).float().to(device)
-    sources, basis = (OverlapAdd(synthesis.valid, video.num_samples) for _ in range(2))
+    parts = None if rendering.parts is None else torch.from_numpy(rendering.parts).float().to(device)
+    sources, streams = (OverlapAdd(synthesis.valid, video.num_samples) for _ in range(2))
     with torch.inference_mode():
         for batch, maps in zip(video.windows("separating"), _batches(analysis.maps), strict=True):
             maps = torch.from_numpy(maps).to(device)
             _, feat_sound = pixels.listen(torch.stack([window.mix for window in batch]).to(device))
             masks = pixels.region_masks(pixels.describe(maps, regions), feat_sound, rendering.consistent)
             for n, window in enumerate(batch):
-                cells = pixels.cell_masks(maps[n : n + 1], feat_sound[n : n + 1])[0]
-                combined = torch.einsum("pr,pft->rft", parts, cells)
                 start = round(window.start * video.rate / s.aud_rate)
                 wave = video.own_window(start, synthesis.length).to(device)
                 separated = synthesis(wave, spectral.unwarp(masks[n])).cpu()
-                streams = synthesis(wave.mean(dim=0, keepdim=True), spectral.unwarp(combined)).cpu()
+                played = torch.zeros(0, 1, synthesis.valid)
+                if parts is not None:
+                    cells = pixels.cell_masks(maps[n : n + 1], feat_sound[n : n + 1])[0]
+                    combined = spectral.unwarp(torch.einsum("pr,pft->rft", parts, cells))
+                    played = synthesis(wave.mean(dim=0, keepdim=True), combined).cpu()
                 first = sources.begin
-                yield from _join(video, first, sources.add(start, separated), basis.add(start, streams))
-        yield from _join(video, sources.begin, sources.finish(), basis.finish())
+                yield from _join(video, first, sources.add(start, separated), streams.add(start, played))
+        yield from _join(video, sources.begin, sources.finish(), streams.finish())
 
 
 def _batches(array):

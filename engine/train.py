@@ -1,5 +1,6 @@
 """The training loop."""
 
+import contextlib
 import logging
 import math
 import os
@@ -9,11 +10,13 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 import viz
-from arguments import model_id, training_options
+from arguments import batch_size, model_id, training_options
+from engine import distributed
 from engine.build import start_epoch
 from engine.checkpoint import save_state, save_weights
 from engine.evaluate import summary_line, write_metrics, write_page
 from engine.failures import Failures
+from engine.prefetch import TENSORS, Arriving, batches_on
 from utils import UserError, progress
 
 RATE_DROP = 0.1  # factor on the learning rates after each epoch in --lr_steps
@@ -32,7 +35,11 @@ def new_history():
 
 
 class Trainer:
-    """A run: the networks, their optimiser, the loaders, and what has been reached."""
+    """A run: the networks, their optimiser, the loaders, and what has been reached.
+
+    model: what is called in training, `separator` or what shares its gradients among processes or GPUs. Of
+    several processes all reach the same, and the first writes it down.
+    """
 
     def __init__(self, args, folder, model, separator, device, optimizer, loader, evaluator):
         self.args = args
@@ -49,7 +56,7 @@ class Trainer:
         self.finished = True  # whether the last of them is evaluated and written too
         self.best = math.inf  # lowest validation loss
         self.history = new_history()
-        self.board = None  # TensorBoard's writer, while the run goes on
+        self.board = None  # TensorBoard's writer, in the first process while the run goes on
 
     def run(self):
         """Train the epochs that remain, and evaluate those that are due.
@@ -60,8 +67,7 @@ class Trainer:
         if self.finished and self.epoch >= self.args.num_epoch:
             logger.info("all %d epochs are trained", self.epoch)
             return
-        first_step = self.epoch * len(self.loader) + 1
-        with SummaryWriter(os.path.join(self.folder, "tensorboard"), purge_step=first_step) as self.board:
+        with self._open_board() as self.board:
             if not self.finished:
                 self._finish_epoch()
             for epoch in range(self.epoch + 1, self.args.num_epoch + 1):
@@ -70,6 +76,12 @@ class Trainer:
                 save_state(self)
                 self._finish_epoch()
 
+    def _open_board(self):
+        if not distributed.is_main():
+            return contextlib.nullcontext()
+        first_step = self.epoch * len(self.loader) + 1
+        return SummaryWriter(os.path.join(self.folder, "tensorboard"), purge_step=first_step)
+
     def _finish_epoch(self):
         """Evaluate if it is due, and write what the epoch leaves behind."""
         due = self.epoch % self.args.eval_epoch == 0 or self.epoch == self.args.num_epoch
@@ -77,41 +89,49 @@ class Trainer:
         self.finished = True
         save_weights(self, is_best)
         save_state(self)
-        viz.plot_history(self.folder, self.history)
+        if distributed.is_main():
+            viz.plot_history(self.folder, self.history)
 
     def _train_epoch(self, epoch):
         self.model.train()
         start_epoch(self.loader, epoch)
         self._set_rates(epoch)
-        total = len(self.loader)
-        size = self.loader.batch_size
+        total, size = len(self.loader), batch_size(self.args)
         with progress(total=total * size, desc=f"epoch {epoch}/{self.args.num_epoch}", unit="sample") as bar:
             began = time.perf_counter()
             losses = []  # since the last log line
             pending = None  # loss and clips of the step before: asked for while the next step computes
-            for step, batch in enumerate(self.loader, 1):
+            part = parts = 0  # of the batches that make one step of the optimiser
+            for step, batch in enumerate(batches_on(self.device, self.loader), 1):
                 self.failures.add(batch)
-                if batch["info"]:
-                    losses.append(self._step(batch))
+                if distributed.everywhere(bool(batch["info"])):
+                    if part == parts:  # the next group; the last one of an epoch may be smaller
+                        part, parts = 0, min(self.args.accumulate, total - step + 1)
+                    part += 1
+                    losses.append(self._step(batch, part, parts))
                     self._check(pending)
-                    pending = losses[-1], batch["info"]
+                    pending = Arriving(losses[-1]), batch["info"]
                 bar.update(size)
                 if losses and (step % self.args.disp_iter == 0 or step == total):
-                    loss = torch.stack(losses).mean().item()
+                    loss = distributed.mean(torch.stack(losses).mean().item())
                     bar.set_postfix(loss=f"{loss:.4f}")
                     speed = step * size / (time.perf_counter() - began)
                     self._record(epoch - 1 + step / total, loss, speed)
                     losses.clear()
             self._check(pending)
+        self.failures.join()
+        distributed.average_norms(self.separator)
 
-    def _step(self, batch):
-        """One step of the optimiser; the loss, a scalar on the device."""
-        tensors = [batch[key].to(self.device, non_blocking=True) for key in ("mix", "sources", "frames")]
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self.model(*tensors)["loss"].mean()
-        self.scaler.scale(loss).backward()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+    def _step(self, batch, part=1, parts=1):
+        """Learn from a batch, the `part`th of `parts` for one step of the optimiser; the loss, a scalar."""
+        if part == 1:
+            self.optimizer.zero_grad(set_to_none=True)
+        with distributed.sharing(self.model, due=part == parts):
+            loss = self.model(*(batch[key] for key in TENSORS))["loss"].mean()
+            self.scaler.scale(loss / parts).backward()
+        if part == parts:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
         return loss.detach()
 
     def _check(self, pending):
@@ -131,7 +151,8 @@ class Trainer:
         self.history["train"]["err"].append(loss)
         rates = ", ".join(f"{group['lr']:.1e}" for group in self.optimizer.param_groups)
         logger.info("epoch %.2f, loss %.4f, %.1f samples/s, learning rates %s", epoch, loss, speed, rates)
-        self.board.add_scalar("train/loss", loss, round(epoch * len(self.loader)))
+        if self.board:
+            self.board.add_scalar("train/loss", loss, round(epoch * len(self.loader)))
 
     def _set_rates(self, epoch):
         drops = sum(step < epoch for step in self.args.lr_steps)
@@ -148,10 +169,11 @@ class Trainer:
         for key, value in {"epoch": self.epoch, "err": summary["loss"], **summary}.items():
             if key in curves:
                 curves[key].append(value)
-        self._board_scores(summary)
-        write_metrics(self.folder, summary, results)
-        options = training_options(self.args)
-        write_page(page, summary, results, options, self.history, model_id(self.args))
+        if distributed.is_main():
+            self._board_scores(summary)
+            write_metrics(self.folder, summary, results)
+            options = training_options(self.args)
+            write_page(page, summary, results, options, self.history, model_id(self.args))
         is_best = summary["loss"] is not None and summary["loss"] < self.best
         self.best = summary["loss"] if is_best else self.best
         return is_best

@@ -7,6 +7,7 @@ Legend of shapes: B batch, N sources of a mixture, C channels (`fc_dim`), F freq
 import torch
 from torch import nn
 
+from models.activation import known
 from models.audio_net import Unet
 from models.criterion import Criterion
 from models.synthesizer_net import Bias, InnerProd
@@ -17,18 +18,6 @@ ARCHS_SOUND = {"unet5": 5, "unet6": 6, "unet7": 7}  # levels of the U-Net
 ARCHS_FRAME = {"resnet18fc": ResnetFC, "resnet18dilated": ResnetDilated}
 ARCHS_SYNTHESIZER = {"linear": InnerProd, "bias": Bias}
 CRITERIA = ("bce", "l1", "l2")
-ACTIVATIONS = {
-    "sigmoid": torch.sigmoid,
-    "softmax": lambda x: torch.softmax(x, dim=1),
-    "relu": torch.relu,
-    "tanh": torch.tanh,
-    "no": lambda x: x,
-}
-
-
-def activate(x, activation):
-    """Apply an activation by name: sigmoid | softmax (over dimension 1) | relu | tanh | no."""
-    return ACTIVATIONS[_known(activation, ACTIVATIONS, "activation")](x)
 
 
 def build_sound(arch="unet7", fc_dim=32, weights="", ngf=64, init="normal"):
@@ -37,9 +26,9 @@ def build_sound(arch="unet7", fc_dim=32, weights="", ngf=64, init="normal"):
     `ngf`: width of the U-Net's first level, 64 as published. `init`: first weights, `normal` as published
     (so small that batch normalisation, whose epsilon they drown in, takes a while to lift them) or `kaiming`.
     """
-    levels = ARCHS_SOUND[_known(arch, ARCHS_SOUND, "sound network")]
+    levels = ARCHS_SOUND[known(arch, ARCHS_SOUND, "sound network")]
     net = Unet(fc_dim=fc_dim, num_downs=levels, ngf=ngf)
-    net.apply(INITS[_known(init, INITS, "initialisation")])
+    net.apply(INITS[known(init, INITS, "initialisation")])
     return _load(net, weights)
 
 
@@ -52,7 +41,7 @@ def build_frame(
     state dict. It is not consulted when `weights` holds the whole network.
     `img_norm`: none, as published, or batch, a batch normalisation of the pooled features.
     """
-    net_class = ARCHS_FRAME[_known(arch, ARCHS_FRAME, "frame network")]
+    net_class = ARCHS_FRAME[known(arch, ARCHS_FRAME, "frame network")]
     source = "none" if weights or pretrained is False else "imagenet" if pretrained is True else pretrained
     net = net_class(load_resnet(source), fc_dim=fc_dim, pool_type=pool_type, img_norm=img_norm)
     return _load(net, weights)
@@ -60,13 +49,13 @@ def build_frame(
 
 def build_synthesizer(arch="linear", fc_dim=32, weights=""):
     """The synthesizer: image features [B, C] and sound features [B, C, F, T] -> mask logits [B, 1, F, T]."""
-    net = ARCHS_SYNTHESIZER[_known(arch, ARCHS_SYNTHESIZER, "synthesizer")](fc_dim)
+    net = ARCHS_SYNTHESIZER[known(arch, ARCHS_SYNTHESIZER, "synthesizer")](fc_dim)
     return _load(net, weights)
 
 
 def build_criterion(arch="bce"):
     """The loss over masks: bce | l1 | l2, see `models.criterion.Criterion`."""
-    return Criterion(_known(arch, CRITERIA, "loss"))
+    return Criterion(known(arch, CRITERIA, "loss"))
 
 
 def load_weights(net, path):
@@ -93,12 +82,6 @@ def _load(net, path):
     if path:
         load_weights(net, path)
     return net
-
-
-def _known(name, choices, what):
-    if name not in choices:
-        raise UserError(f"unknown {what} {name!r}: choose from {', '.join(choices)}")
-    return name
 
 
 def _init_normal(module):

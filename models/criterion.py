@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from models.activation import activate
+
 LOSSES = {
     "bce": F.binary_cross_entropy,
     "l1": F.l1_loss,
@@ -22,10 +24,33 @@ class Criterion(nn.Module):
         """A scalar. preds, targets: [B, N, F, T], or lists of N of [B, 1, F, T]; weight: [B, 1, F, T]."""
         return self.per_sample(_joined(preds), _joined(targets), weight).mean()
 
+    def of_logits(self, logits, activation, targets, weight=None):
+        """The loss of each example, [B], of masks before their activation; likewise.
+
+        The cross-entropy is computed of the logits themselves, so that masks which are sure and wrong, whose
+        probabilities round to 0 or 1, still have a gradient.
+        """
+        if self.loss is not F.binary_cross_entropy:
+            return self.per_sample(activate(logits, activation), targets, weight)
+        assert activation in ("sigmoid", "softmax"), "a cross-entropy is of probabilities"
+        if activation == "softmax":
+            logits = against_others(logits)
+        return _per_sample(F.binary_cross_entropy_with_logits, logits, targets, weight)
+
     def per_sample(self, preds, targets, weight=None):
         """The loss of each example, [B]. `preds`, `targets`: [B, N, F, T]; `weight`: [B, 1, F, T] or None."""
-        loss = self.loss(preds, targets, reduction="none")
-        return (loss if weight is None else loss * weight).flatten(1).mean(dim=1)
+        return _per_sample(self.loss, preds, targets, weight)
+
+
+def against_others(logits):
+    """[B, N, ...] logits of a softmax over N -> those of which the sigmoid is the same."""
+    rest = [torch.cat([logits[:, :n], logits[:, n + 1 :]], dim=1) for n in range(logits.shape[1])]
+    return logits - torch.stack([one.logsumexp(dim=1) for one in rest], dim=1)
+
+
+def _per_sample(function, preds, targets, weight):
+    loss = function(preds, targets, reduction="none")
+    return (loss if weight is None else loss * weight).flatten(1).mean(dim=1)
 
 
 def _joined(masks):

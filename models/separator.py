@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from models import activate
+from models.activation import activate
 from models.spectral import Spectral
 
 EPSILON = 1e-10  # added to the mixture's magnitude
@@ -14,6 +14,17 @@ WEIGHTS = 1e-3, 10.0  # range of the loss weighting
 MEAN_RGB = 0.485, 0.456, 0.406  # of ImageNet, which the published ResNet was trained under
 STD_RGB = 0.229, 0.224, 0.225
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+CPU_BF16 = ("avx512_bf16", "amx_bf16")  # CPUs that multiply in bf16; others would emulate it
+
+
+def choose_amp(amp, device_type):
+    """Precision for a device of type `cuda` or `cpu`: auto is bf16 where the hardware has it, else off."""
+    if amp != "auto":
+        return amp
+    if device_type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "off"
+    has = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch don't say
+    return "bf16" if any(has.get(name) for name in CPU_BF16) else "off"
 
 
 class Settings(NamedTuple):
@@ -28,7 +39,7 @@ class Settings(NamedTuple):
     output_activation: str = "sigmoid"
     stft_frame: int = 1022
     stft_hop: int = 256
-    amp: str = "off"  # off | bf16 | fp16
+    amp: str = "off"  # off | bf16 | fp16, see `choose_amp`
 
 
 class Separator(nn.Module):
@@ -47,6 +58,11 @@ class Separator(nn.Module):
         if settings.amp != "off":
             self.to(memory_format=torch.channels_last)
 
+    def compile_networks(self, **options):
+        """Compile what takes the time when it is first called; options: of `torch.compile`."""
+        self.net_sound.compile(**options)
+        self.net_frame.features.compile(**options)
+
     def forward(self, mix, sources, frames, separate=False):
         """{"loss": [B]}, and with `separate` what evaluation and pages need.
 
@@ -59,9 +75,10 @@ class Separator(nn.Module):
         warped_sources = self.spectral.warp(self.spectral.stft(sources).abs())
         true_masks = self._true_masks(warped_sources, warped_mix[:, None])
         weight = self._loss_weight(warped_mix[:, None])
-        masks = self.predict_masks(warped_mix, frames)
-        out = {"loss": self.criterion.per_sample(masks, true_masks, weight)}
+        logits = self._logits(warped_mix, frames)
+        out = {"loss": self.criterion.of_logits(logits, self.settings.output_activation, true_masks, weight)}
         if separate:
+            masks = activate(logits, self.settings.output_activation)
             out |= {"masks": masks, "true_masks": true_masks, "weight": weight}
             out["waves"] = self.apply_masks(masks, spec_mix)
             out["oracle"] = self.apply_masks(true_masks, spec_mix)
@@ -69,12 +86,15 @@ class Separator(nn.Module):
 
     def predict_masks(self, warped_mix, frames):
         """Masks [B, N, F, T] of the mixture [B, F, T] (warped) for clips uint8 [B, N, 3, T, H, W]."""
+        return activate(self._logits(warped_mix, frames), self.settings.output_activation)
+
+    def _logits(self, warped_mix, frames):
+        """Float32 masks before their activation."""
         with self.autocast(warped_mix.device):
             feat_frame = self.net_frame.forward_multiframe(self.normalise(frames), pool=True)
             feat_frame = activate(feat_frame, self.settings.img_activation)
             feat_frame = feat_frame.unflatten(0, frames.shape[:2])
-            logits = self.net_synthesizer.forward_sources(feat_frame, self.listen(warped_mix))
-        return activate(logits.float(), self.settings.output_activation)
+            return self.net_synthesizer.forward_sources(feat_frame, self.listen(warped_mix)).float()
 
     def apply_masks(self, masks, spec_mix):
         """The mixture [B, F, T] (complex) under masks [B, N, F, T] -> waveforms [B, N, L] in -1..1."""

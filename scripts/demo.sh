@@ -32,12 +32,11 @@ flags=(
     --weighted_loss 1
     --optimizer adamw
     --lr_frame 1e-3
-    --amp bf16
     --batch_size_per_gpu 16
-    --dup_trainset 5
-    --num_epoch 14
-    --lr_steps 10 13
-    --eval_epoch 7
+    --dup_trainset 2
+    --num_epoch 16
+    --lr_steps 12 15
+    --eval_epoch 8
     --num_vis 6
     "$@"
 )
@@ -48,7 +47,7 @@ echo "== 2/5 frames and sounds of the videos" >&2
 python -m dataset.preprocess --videos "$data/videos" --out "$data"
 echo "== 3/5 lists of training and validation clips" >&2
 python create_index_files.py --root_audio "$data/audio" --root_frame "$data/frames" --path_output "$data" \
-    --min_seconds 10 --trainset_ratio 0.85
+    --min_seconds 7 --trainset_ratio 0.9
 echo "== 4/5 training" >&2
 python main.py "${flags[@]}"
 echo "== 5/5 evaluation on the validation clips" >&2

@@ -1,59 +1,11 @@
 #!/usr/bin/env bash
 # Train as the paper does on MUSIC. Arguments go to main.py and win: ./scripts/train_MUSIC.sh --num_epoch 10
-# The recipe's batches of 20 were for each of 4 GPUs, with 48 workers; --num_gpus and --workers are left to
-# main.py, which takes what the machine has.
+# For a process on each GPU, and for several machines: train_MUSIC_multinode.sh.
 set -euo pipefail
 
 folder="$(dirname -- "${BASH_SOURCE[0]}")"
-
-case " $* " in
-*" --list_train"* | *" --help "* | *" -h "*) ;;
-*)
-    if [[ ! -f $folder/../data/train.csv ]]; then
-        cat >&2 <<'END'
-error: no data/train.csv, so nothing to train on. To get there:
-  1. download the videos of MUSIC (or your own) into data/videos/<category>/<id>.mp4
-  2. python -m dataset.preprocess      makes data/frames and data/audio
-  3. python create_index_files.py      makes data/train.csv and data/val.csv
-./scripts/preprocess_videos.sh does 2 and 3; ./scripts/demo.sh tries everything without any data.
-END
-        exit 2
-    fi
-    ;;
-esac
-
+source "$folder/recipe.sh"
+need_data "$@"
 source "$folder/setup.sh"
 
-python main.py \
-    --mode train \
-    --id MUSIC \
-    --list_train data/train.csv \
-    --list_val data/val.csv \
-    --arch_sound unet7 \
-    --arch_synthesizer linear \
-    --arch_frame resnet18dilated \
-    --pretrained imagenet \
-    --img_pool maxpool \
-    --img_activation sigmoid \
-    --sound_activation no \
-    --output_activation sigmoid \
-    --num_channels 32 \
-    --binary_mask 1 \
-    --loss bce \
-    --weighted_loss 1 \
-    --log_freq 1 \
-    --num_mix 2 \
-    --num_frames 3 \
-    --stride_frames 24 \
-    --frameRate 8 \
-    --audLen 65535 \
-    --audRate 11025 \
-    --dup_trainset 100 \
-    --num_val 256 \
-    --batch_size_per_gpu 20 \
-    --lr_frame 1e-4 \
-    --lr_sound 1e-3 \
-    --lr_synthesizer 1e-3 \
-    --num_epoch 100 \
-    --lr_steps 40 80 \
-    "$@"
+python main.py "${training[@]}" "$@"

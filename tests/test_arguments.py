@@ -113,8 +113,8 @@ def test_evaluation_reads_the_options_of_the_run(tmp_path):
 
 
 def test_constants_that_two_rooms_know_agree():
-    """arguments.py must not load torch for a number."""
-    import arguments
+    """Options must not load torch for a number."""
+    import arguments_checks
     from models import spectral
 
-    assert arguments.NUM_LOG_FREQS == spectral.NUM_LOG_FREQS
+    assert arguments_checks.NUM_LOG_FREQS == spectral.NUM_LOG_FREQS

@@ -9,7 +9,9 @@ from PIL import Image
 
 from dataset import convert as module
 from dataset.audio import read_window
-from dataset.convert import Settings, convert
+from dataset.convert import SHORT_SIDE, Settings, convert
+from dataset.frames import OVERSIZE
+from dataset.music import Sampling
 from tests.videos import HEIGHT, SOUND_RATE, WIDTH, make_bad, make_video, remux, tone
 from utils import UserError, run_ffmpeg
 
@@ -117,6 +119,10 @@ def test_sound_file_is_16_bit(good_video, tmp_path):
 def test_shorter_side_is_reduced_and_never_enlarged(tmp_path, size, short_side, expected):
     converted(make_video(tmp_path / "a.mkv", [9] * 25, 25, tone(1), size), tmp_path, short_side=short_side)
     assert Image.open(tmp_path / "frames/000001.jpg").size == expected
+
+
+def test_frames_are_as_large_as_the_recipe_needs_them():
+    assert int(OVERSIZE * Sampling().img_size) == SHORT_SIDE
 
 
 @pytest.mark.parametrize(("ratio", "expected"), [("2/1", (64, 24)), ("1/2", (32, 48)), ("0", (64, 48))])

@@ -150,6 +150,16 @@ def test_players_move_with_the_notes_within_their_box(category):
     assert changes.sum() == inside.sum()
 
 
+def test_players_as_wide_as_their_slot_have_a_place():
+    for seed in range(100):
+        left = 0.37 * seed  # so that rounding goes either way
+        player = picture._place(
+            np.random.default_rng(seed), "accordion", [Note(0, 1, 60, 0)], left, left + 90, 1
+        )
+        assert player.box[0] > left
+        assert player.box[0] + player.box[2] < left + 91
+
+
 def test_registers_overlap_too_much_to_tell_instruments_apart_by_pitch():
     """The best threshold between two instruments puts (1 - KS) / 2 of the notes on the wrong side."""
     pitches = {

@@ -24,8 +24,8 @@ from yt_dlp.utils import ExtractorError, GeoRestrictedError, YoutubeDLError
 
 from dataset import download
 from dataset.download import BROKEN, FAILED, FULL, GONE, REFUSED, UNREACHABLE
+from dataset.index import find_videos
 from dataset.ledger import Ledger
-from dataset.preprocess import find_videos
 from dataset.video_list import COLUMNS
 from utils import run_ffmpeg
 

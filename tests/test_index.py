@@ -13,8 +13,15 @@ import pytest
 import soundfile
 
 import create_index_files
-from dataset.index import SUFFIXES, Clip, read_index, read_mixtures, write_index, write_mixtures
-from dataset.preprocess import VIDEO_SUFFIXES
+from dataset.index import (
+    SUFFIXES,
+    VIDEO_SUFFIXES,
+    Clip,
+    read_index,
+    read_mixtures,
+    write_index,
+    write_mixtures,
+)
 from dataset.split import draw, split
 from dataset.tree import AUDIO_SUFFIXES
 from utils import UserError

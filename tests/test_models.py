@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from models import (
-    activate,
     build_criterion,
     build_frame,
     build_sound,
     build_synthesizer,
     load_weights,
 )
+from models.activation import activate
 from tests.golden.golden_weights import fill
 from utils import UserError
 
@@ -116,6 +116,27 @@ def test_criterion(golden, arch):
     per_sample = criterion.per_sample(preds, targets, w)
     assert per_sample.shape == (2,)
     torch.testing.assert_close(per_sample.mean(), criterion(preds, targets, w))
+
+
+@pytest.mark.parametrize("num_mix", [2, 3])
+@pytest.mark.parametrize("arch", ["bce", "l1", "l2"])
+@pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
+def test_the_loss_of_logits_is_that_of_their_masks(arch, activation, num_mix):
+    torch.manual_seed(0)
+    logits, weight = 2 * torch.randn(4, num_mix, 6, 5), torch.rand(4, 1, 6, 5)
+    targets = (torch.rand(4, num_mix, 6, 5) > 0.5).float()
+    criterion = build_criterion(arch)
+    loss = criterion.of_logits(logits, activation, targets, weight)
+    torch.testing.assert_close(loss, criterion.per_sample(activate(logits, activation), targets, weight))
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
+def test_masks_that_are_sure_and_wrong_have_a_gradient(activation):
+    logits = torch.tensor([200.0, -200.0]).view(1, 2, 1, 1).requires_grad_()
+    targets = torch.tensor([0.0, 1.0]).view(1, 2, 1, 1)
+    build_criterion("bce").of_logits(logits, activation, targets).sum().backward()
+    assert logits.grad[0, 0] > 0.4
+    assert logits.grad[0, 1] < -0.4
 
 
 @pytest.mark.parametrize(("arch", "levels"), [("unet5", 5), ("unet6", 6), ("unet7", 7)])

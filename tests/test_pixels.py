@@ -10,7 +10,7 @@ from tests.golden.golden_weights import fill
 
 SMALL = (
     "--pretrained none --arch_sound unet5 --arch_frame resnet18fc --ngf 4 --num_channels 4 --imgSize 32 "
-    "--audLen 8191 --workers 0"
+    "--audLen 8191 --workers 0 --amp off"
 ).split()
 SOFTMAX = ("--output_activation", "softmax", "--binary_mask", "0", "--loss", "l1")
 

@@ -16,7 +16,7 @@ import pytest
 import create_index_files
 from dataset import preprocess
 from dataset.convert import Settings
-from dataset.index import read_index
+from dataset.index import find_videos, read_index
 from dataset.preprocess import convert_all, in_shard
 from tests.videos import make_bad, make_video, tone
 from utils import UserError, path_ffmpeg
@@ -146,7 +146,7 @@ def test_outputs_may_lie_on_another_disk(good_video, tmp_path):
 def test_folders_that_go_round_in_circles_are_seen_once(good_video, tmp_path):
     videos = copies(good_video, tmp_path / "videos", "c/a.mp4")
     (videos / "c/loop").symlink_to("..")
-    assert preprocess.find_videos(videos) == ["c/a.mp4"]
+    assert find_videos(videos) == ["c/a.mp4"]
 
 
 def test_other_settings_and_other_videos_are_made_again(good_video, tmp_path, capsys):
@@ -208,6 +208,15 @@ def slow_ffmpeg(path, go):
     return path
 
 
+@pytest.fixture
+def _interruptible():
+    """A test whose processes hear Ctrl-C, also where a shell in the background has turned it off."""
+    old = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, old)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_ctrl_c_ends_it_and_nothing_half_done_stays(good_video, tmp_path):
     videos = copies(good_video, tmp_path / "videos", "a.mp4", "b.mp4", "c.mp4", "d.mp4")
     out, go = tmp_path / "out", tmp_path / "go"

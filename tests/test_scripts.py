@@ -77,6 +77,58 @@ def test_flags_of_the_user_win_in_training(environment):
     assert (args.num_epoch, args.lr_steps, args.id) == (3, [1, 2], "mine")
 
 
+def launch_of(script, *arguments, environment, **variables):
+    """(torchrun's arguments, main.py's, parsed) of a script on a machine with two GPUs."""
+    python = Path(environment["VIRTUAL_ENV"]) / "bin/python"
+    write_python(
+        python,
+        "[[ $2 != *device_count* ]] || echo 2; [[ $2 == torch.distributed.run ]] || exit 0; "
+        'printf "%s\\n" "${@:3}"',
+    )
+    result = run(SCRIPTS / script, *arguments, env=environment | variables)
+    assert result.returncode == 0, result.stderr
+    words = result.stdout.splitlines()
+    at = words.index("main.py")
+    launch = dict(zip(words[:at:2], words[1:at:2], strict=True))
+    return launch, parse_args(words[at + 1 :])
+
+
+def test_torchrun_trains_the_same_recipe_on_all_gpus_of_a_machine(environment):
+    lists = ["--list_train", "my list.csv"]
+    launch, args = launch_of("train_MUSIC_multinode.sh", *lists, "--lr_steps", "1", environment=environment)
+    assert launch == {
+        "--rdzv-backend": "c10d",
+        "--rdzv-endpoint": "localhost:0",
+        "--rdzv-id": "MUSIC",
+        "--nnodes": "1",
+        "--nproc-per-node": "2",
+        "--max-restarts": "3",
+    }
+    assert args == flags_of("train_MUSIC.sh", *lists, "--lr_steps", "1", environment=environment)
+
+
+def test_several_machines_meet_at_one(environment):
+    flags = "--nnodes 2 --rdzv-endpoint=a:1 --nproc-per-node 8 --max-restarts=0 --rdzv-id x --list_train=y"
+    launch, args = launch_of("train_MUSIC_multinode.sh", *flags.split(), environment=environment)
+    assert list(launch.values()) == ["c10d", "a:1", "x", "2", "8", "0"]
+    assert (args.list_train, args.id) == ("y", "MUSIC")
+    for wrong in (["--nnodes", "2"], ["--list_train", "y", "--rdzv-id"]):
+        result = run(SCRIPTS / "train_MUSIC_multinode.sh", *wrong, env=environment)
+        assert result.returncode == 2
+        assert "error: --" in result.stderr
+
+
+def test_slurm_starts_it_on_each_machine(environment):
+    programs = Path(environment["VIRTUAL_ENV"]) / "bin"
+    write_python(programs / "scontrol", 'printf "first\\nsecond\\n"')
+    write_python(programs / "srun", 'exec "${@:4}"')
+    slurm = {"SLURM_SUBMIT_DIR": str(PROJECT), "SLURM_JOB_NODELIST": "[first,second]"}
+    slurm |= {"SLURM_JOB_ID": "1234567", "SLURM_JOB_NUM_NODES": "2", "SLURM_CPUS_PER_TASK": "48"}
+    launch, args = launch_of("train_MUSIC.slurm", "--list_train", "x", environment=environment, **slurm)
+    assert list(launch.values()) == ["c10d", "first:24567", "1234567", "2", "2", "3"]
+    assert args.list_train == "x"
+
+
 def test_evaluation_is_of_the_released_model(environment):
     args = flags_of("eval_MUSIC.sh", environment=environment)
     assert (args.mode, args.id, args.num_frames, args.stride_frames) == ("eval", RELEASED_ID, 3, 24)
@@ -96,9 +148,10 @@ def copy_project(folder):
     return folder
 
 
-def test_training_without_data_says_how_to_get_it(tmp_path):
+@pytest.mark.parametrize("script", ["train_MUSIC.sh", "train_MUSIC_multinode.sh"])
+def test_training_without_data_says_how_to_get_it(tmp_path, script):
     project = copy_project(tmp_path / "a project")
-    result = run(project / "scripts/train_MUSIC.sh", env=bare_environment())
+    result = run(project / "scripts" / script, env=bare_environment())
     assert result.returncode == 2
     for step in ("data/videos/<category>/<id>.mp4", "dataset.preprocess", "create_index_files.py", "demo.sh"):
         assert step in result.stderr
@@ -211,11 +264,11 @@ def test_tests_are_run_with_style(project):
 
 
 @pytest.mark.parametrize(
-    "script", [*sorted(SCRIPTS.glob("*.sh")), PROJECT / ".ci/run"], ids=lambda path: path.name
+    "script", [*sorted(SCRIPTS.glob("*.s*")), PROJECT / ".ci/run"], ids=lambda path: path.name
 )
 def test_scripts_are_strict_and_can_be_run(script):
     text = script.read_text()
     assert text.startswith("#!/usr/bin/env bash\n")
     assert "\nset -euo pipefail\n" in text
-    assert os.access(script, os.X_OK) != (script.name == "setup.sh")
+    assert os.access(script, os.X_OK) != (script.name in ("setup.sh", "recipe.sh"))
     subprocess.run(["bash", "-n", script], check=True)

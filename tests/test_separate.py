@@ -245,13 +245,13 @@ def test_videos_of_one_name_are_refused(tmp_path):
         (tmp_path / name).touch()
     one, other = str(tmp_path / "x/a.mp4"), str(tmp_path / "y/a.mkv")
     with pytest.raises(UserError, match=r"a\.mkv and .*a\.mp4 would both go to a: rename one"):
-        separate.find_videos([one, other], "out")
+        separate.place_videos([one, other], "out")
     with pytest.raises(UserError, match="lies where its page would go"):
-        separate.find_videos([str(tmp_path / "a/a.mp4")], str(tmp_path))
-    with pytest.raises(UserError, match="no videos in it, expected"):
-        separate.find_videos([str(tmp_path)], str(tmp_path))
-    assert separate.find_videos([one, one, f"{tmp_path}/y/../x/a.mp4"], "out") == [(one, "a")]
-    found = separate.find_videos([str(tmp_path)], "out")
+        separate.place_videos([str(tmp_path / "a/a.mp4")], str(tmp_path))
+    with pytest.raises(UserError, match="all its videos are in --out"):
+        separate.place_videos([str(tmp_path)], str(tmp_path))
+    assert separate.place_videos([one, one, f"{tmp_path}/y/../x/a.mp4"], "out") == [(one, "a")]
+    found = separate.place_videos([str(tmp_path)], "out")
     assert found == [(str(tmp_path / name), name[:-4]) for name in ("a/a.mp4", "x/a.mp4", "y/a.mkv")]
 
 

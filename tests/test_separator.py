@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models import build_criterion, build_frame, build_sound, build_synthesizer
-from models.separator import Separator, Settings
+from models.separator import Separator, Settings, choose_amp
 
 LENGTH = 64 * 256 - 1  # samples that give 64 columns
 
@@ -131,3 +131,39 @@ def test_whole_module_runs_under_data_parallel(batch):
     """Without GPUs DataParallel calls the module itself: keys and a leading batch dimension must suit it."""
     out = torch.nn.DataParallel(make_separator())(*batch, separate=True)
     assert {len(value) for value in out.values()} == {2}
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "amp"),
+    [
+        ({"avx512_bf16": True, "amx_bf16": False}, "bf16"),
+        ({"avx512_bf16": False, "amx_bf16": True}, "bf16"),
+        ({"avx512_bf16": False, "avx512_bw": True}, "off"),
+        ({}, "off"),
+    ],
+)
+def test_auto_is_bf16_on_cpus_that_have_it(capabilities, amp, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert choose_amp("auto", "cpu") == amp
+    assert choose_amp("off", "cpu") == "off"
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert choose_amp("auto", "cpu") == "off"
+
+
+@pytest.mark.parametrize("emulated", [True, False])
+def test_auto_is_bf16_on_gpus_that_have_it(emulated, monkeypatch):
+    answers = lambda including_emulation=True: including_emulation or not emulated  # noqa: E731
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", answers)
+    assert choose_amp("auto", "cuda") == ("off" if emulated else "bf16")
+    assert choose_amp("fp16", "cuda") == "fp16"
+
+
+def test_compiled_networks_give_the_same(batch):
+    mix, sources, frames = batch
+    separator = make_separator().eval()
+    names = list(separator.state_dict())
+    with torch.no_grad():
+        plain = separator(mix, sources, frames)["loss"]
+        separator.compile_networks(backend="aot_eager")  # the default asks for a compiler, and a minute
+        torch.testing.assert_close(separator(mix, sources, frames)["loss"], plain, rtol=1e-4, atol=1e-5)
+    assert list(separator.state_dict()) == names

@@ -46,10 +46,10 @@ def stop_after(monkeypatch, epoch):
     """Interrupt training in the middle of the epoch after `epoch`."""
     step = Trainer._step
 
-    def stopping(self, batch):
+    def stopping(self, batch, *parts):
         if self.epoch == epoch and len(self.history["train"]["epoch"]) % 2:
             raise KeyboardInterrupt
-        return step(self, batch)
+        return step(self, batch, *parts)
 
     monkeypatch.setattr(Trainer, "_step", stopping)
 
@@ -206,6 +206,28 @@ def test_training_lowers_the_loss(tree, tmp_path, optimizer):
     batch = next(iter(trainer.loader))
     losses = [trainer._step(batch).item() for _ in range(40)]
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+
+
+def test_gradients_of_a_group_of_batches_make_one_step(tree, tmp_path):
+    """Two halves of a batch that are alike give what the batch gives."""
+    whole, parts = (make_trainer(tree, tmp_path, "--amp", "off") for _ in range(2))
+    batch = next(iter(whole.loader))
+    half = {key: batch[key][:2] for key in ("mix", "sources", "frames")}
+    whole._step({key: value.repeat(2, *[1] * (value.dim() - 1)) for key, value in half.items()})
+    before = [p.clone() for p in parts.separator.parameters()]
+    parts._step(half, 1, 2)
+    assert all(torch.equal(p, q) for p, q in zip(parts.separator.parameters(), before, strict=True))
+    parts._step(half, 2, 2)
+    for one, other in zip(whole.separator.parameters(), parts.separator.parameters(), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-7, rtol=1e-5)
+
+
+def test_the_last_group_of_an_epoch_may_be_smaller(tree, tmp_path, monkeypatch):
+    trainer = make_trainer(tree, tmp_path, "--accumulate", "3", "--dup_trainset", "2")
+    seen = []
+    monkeypatch.setattr(Trainer, "_step", lambda self, batch, *parts: seen.append(parts) or torch.tensor(0.0))
+    trainer._train_epoch(1)
+    assert seen == [(1, 3), (2, 3), (3, 3), (1, 1)]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_clips(tree, tmp_path):

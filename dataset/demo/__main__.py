@@ -34,11 +34,11 @@ def make_parser():
         "--jobs", type=_whole(1, 256), default=os.cpu_count() or 1, help="clips made at once (all cores)"
     )
     parser.add_argument(
-        "--clips_per_category", type=_whole(1, NUM_HIGH), default=36, help="single players (36)"
+        "--clips_per_category", type=_whole(1, NUM_HIGH), default=72, help="single players (72)"
     )
     parser.add_argument("--num_duets", type=_whole(0, NUM_HIGH), default=12, help="over all pairs (12)")
     parser.add_argument(
-        "--seconds", type=_whole(SECONDS_LOW, SECONDS_HIGH), default=12, help="length of a clip, whole (12)"
+        "--seconds", type=_whole(SECONDS_LOW, SECONDS_HIGH), default=8, help="length of a clip, whole (8)"
     )
     return parser
 

@@ -107,7 +107,7 @@ def _place(rng, category, notes, left, right, num):
     size = rng.uniform(TALL_LOW, TALL_HIGH) * HEIGHT / (south - north)
     size = min(size, (right - left - 2 * GAP) / (east - west))
     wide, tall = size * (east - west), size * (south - north)
-    x = rng.uniform(left + GAP, right - GAP - wide)
+    x = rng.uniform(left + GAP, max(left + GAP, right - GAP - wide))  # rounded, a wide one may not fit
     y = rng.uniform(GAP, HEIGHT - GAP - tall)
     origin = (ZOOM * (x + DRIFT - size * west), ZOOM * (y + DRIFT - size * north))
     box = [int(x) - DRIFT, int(y) - DRIFT, int(x + wide) + DRIFT + 1, int(y + tall) + DRIFT + 1]

@@ -1,0 +1,122 @@
+"""Evaluation's and separation's part of `engine.benchmark`."""
+
+import os
+import statistics
+import tempfile
+import time
+
+import torch
+from torch.utils.data import DataLoader, default_collate
+
+from arguments import parse_args
+from dataset.index import write_index
+from dataset.music import collate
+from engine import benchmark_reference
+from engine.benchmark_clock import in_turn, ratio
+from engine.benchmark_data import write_video
+from engine.build import build_sampling, build_separator, build_val_loader
+from engine.evaluate import Evaluator
+from engine.metrics import score_batch
+from engine.outputs import Request, write_outputs
+from engine.results import make_pool
+from models.pixels import PixelSeparator
+
+# First weights that are large enough for masks that are neither all 0 nor all 1: no estimate is silent.
+WEIGHTS = ["--init_sound", "kaiming"]
+
+
+def measure_evaluation(clips, flags, rounds, size):
+    """({figure: seconds a mixture}, {evaluation, metric: ratio}) of evaluating a mixture for each clip.
+
+    Both read the same clips in as many workers, `size` mixtures a batch. Everything but the page counts, and
+    nothing is remembered from an earlier evaluation, but that `metric` is the metric's time in every epoch of
+    a training but its first.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "val.csv")
+        write_index(path, clips)
+        args = parse_args([*flags, *WEIGHTS, "--list_val", path, "--batch_size_per_gpu", str(size)])
+        separator = build_separator(args).eval()
+        loader, device = build_val_loader(args), torch.device("cpu")
+        nets = _reference_nets(args, separator)
+        old_data = benchmark_reference.ReferenceDataset(clips, build_sampling(args), train=False)
+        keep = args.workers > 0
+        old_loader = DataLoader(old_data, size, num_workers=args.workers, persistent_workers=keep)
+        with make_pool(args.workers) as pool:
+
+            def evaluate(num_vis):
+                summary, _ = Evaluator(separator, separator, device, loader, pool, path).run(folder, num_vis)
+                assert summary["num_mixtures"] == len(clips), summary
+                assert not summary["num_silent"], summary
+
+            actions = {
+                "reference": lambda: benchmark_reference.evaluate(nets, old_loader),
+                "project": lambda: evaluate(0),
+                "with_page": lambda: evaluate(len(clips)),
+            }
+            seconds = in_turn(actions, rounds)
+    parts, metric = _measure_parts(separator, nets, loader.dataset, old_data, rounds, size)
+    each = {name: statistics.median(values) / len(clips) for name, values in seconds.items()}
+    each["page"] = each.pop("with_page") - each["project"]
+    figures = {"reference_evaluation": each.pop("reference"), "project_evaluation": each.pop("project")}
+    return figures | parts | {"project_page": each["page"]}, {"evaluation": ratio(seconds), "metric": metric}
+
+
+def _reference_nets(args, separator):
+    nets = benchmark_reference.ReferenceNets(args.arch_sound, args.num_channels, args.ngf)
+    return nets.load(separator).eval()
+
+
+@torch.no_grad()
+def _measure_parts(separator, nets, data, old_data, rounds, size):
+    """({forward and metric of both: seconds a mixture}, the metric's ratio)."""
+    size = min(size, len(data))
+    old, new = (
+        default_collate([old_data[n] for n in range(size)]),
+        collate([data[n] for n in range(size)]),
+    )
+    tensors = [new[key] for key in ("mix", "sources", "frames")]
+
+    def forward_old():
+        return benchmark_reference.separate(nets(old)[1], old)
+
+    def forward():
+        return separator(*tensors, True)
+
+    out, estimates = forward(), forward_old()
+    length = out["waves"].shape[-1]
+    sounds = new["sources"][..., :length], out["waves"].float(), new["mix"][:, :length], out["oracle"].float()
+    waves = old["waves"][..., :length].numpy()
+
+    def score_old():
+        for sources, estimate in zip(waves, estimates, strict=True):
+            benchmark_reference.score(sources, estimate, sources.sum(axis=0))
+
+    actions = {
+        "reference_forward": forward_old,
+        "project_forward": forward,
+        "reference_metric": score_old,
+        "project_metric": lambda: score_batch(*sounds, fixed=False),
+        "project_metric_first_epoch": lambda: score_batch(*sounds),
+    }
+    seconds = in_turn(actions, rounds)
+    parts = {name: statistics.median(values) / size for name, values in seconds.items()}
+    return parts, ratio(seconds, "reference_metric", "project_metric")
+
+
+def measure_separation(flags, rounds, video_seconds):
+    """{x_real_time, seconds, video_seconds} of taking a video apart, all of separate.py but loading."""
+    args = parse_args([*flags, *WEIGHTS])
+    pixels = PixelSeparator(build_separator(args), args.num_mix)
+    times = []
+    with tempfile.TemporaryDirectory() as folder:
+        video = os.path.join(folder, "video.mp4")
+        write_video(video, video_seconds, seed=0)
+        for number in range(rounds):
+            work = os.path.join(folder, f"work{number}")
+            os.mkdir(work)
+            began = time.perf_counter()
+            write_outputs(video, os.path.join(folder, "out"), work, pixels, build_sampling(args), Request())
+            times.append(time.perf_counter() - began)
+    seconds = statistics.median(times)
+    return {"x_real_time": video_seconds / seconds, "seconds": seconds, "video_seconds": video_seconds}

@@ -1,0 +1,73 @@
+"""Batch normalisation over the batches of all processes.
+
+torch's SyncBatchNorm does so on GPUs only, in fused kernels; for the CPU, it is put together here. Names and
+shapes of parameters and buffers stay as they are.
+"""
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def synchronise_norms(module, device):
+    """Replace all batch normalisations in `module`; parameters stay the same objects."""
+    if device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        return
+    for parent in list(module.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, _BatchNorm):
+                setattr(parent, name, SyncNorm(child))
+
+
+class SyncNorm(_BatchNorm):
+    """The batch normalisation `norm`, over the batches [B, C, …] of all processes while it is trained."""
+
+    def __init__(self, norm):
+        super().__init__(norm.num_features, norm.eps, norm.momentum)
+        self.weight, self.bias = norm.weight, norm.bias
+        self.running_mean, self.running_var = norm.running_mean, norm.running_var
+        self.num_batches_tracked = norm.num_batches_tracked
+        self.train(norm.training)
+
+    def _check_input_dim(self, x):
+        pass  # all shapes [B, C, …] will do
+
+    def forward(self, x):
+        """[B, C, …] -> the same shape, normalised by channel."""
+        if not self.training:
+            return super().forward(x)
+        dims = [d for d in range(x.dim()) if d != 1]
+        shape = [-1] + [1] * (x.dim() - 2)  # of a value for each channel, beside x
+        wide = x.float()
+        sums = torch.cat([wide.sum(dims), wide.new_tensor([x.numel() / x.shape[1]])])
+        sums = _SumOfAll.apply(sums)
+        mean, count = sums[:-1] / sums[-1], sums[-1]
+        centred = wide - mean.view(shape)
+        var = _SumOfAll.apply(centred.square().sum(dims)) / count
+        self._track(mean.detach(), var.detach() * count / (count - 1))
+        scale = self.weight * (var + self.eps).rsqrt()
+        return (centred * scale.view(shape) + self.bias.view(shape)).to(x.dtype)
+
+    @torch.no_grad()
+    def _track(self, mean, var):
+        self.num_batches_tracked.add_(1)
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(var, self.momentum)
+
+
+class _SumOfAll(torch.autograd.Function):
+    """The sum of a tensor over all processes. Each of them uses it, so its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx, tensor):
+        total = tensor.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient):
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
