@@ -9,11 +9,14 @@ before it, so that correlations and filters need short transforms only. Energies
 remain, not differences of energies, which would lose all digits where little remains.
 """
 
+import functools
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import mir_eval
 import numpy as np
-import scipy
+import scipy.linalg
+import threadpoolctl
 import torch
 
 SILENCE = 1e-5  # a sound whose absolute samples sum to less is silent: no ratio to it is defined
@@ -36,10 +39,25 @@ def bss_eval(sources, estimates):
     """
     # On a CPU, memory that fits the caches and that malloc hands out again is worth more than batches.
     size = max(1, CHUNK // (sources.shape[1] * TAPS) ** 2) if sources.is_cuda else 1
-    chunks = zip(sources.split(size), estimates.split(size), strict=True)
-    return tuple(torch.cat(scores) for scores in zip(*(_bss_eval(*chunk) for chunk in chunks), strict=True))
+    chunks = sources.split(size), estimates.split(size)
+    scored = map(_bss_eval, *chunks) if sources.is_cuda else _in_threads(_bss_eval, *chunks)
+    return tuple(torch.cat(scores) for scores in zip(*scored, strict=True))
 
 
+def _in_threads(function, *arguments):
+    """[function(*each)] on all cores, a thread each: torch's and LAPACK's own wait for one another."""
+    count = torch.get_num_threads()
+    alone = {"initializer": torch.set_num_threads, "initargs": (1,)}
+    with _thread_pools().limit(limits=1), ThreadPoolExecutor(count, **alone) as pool:
+        return list(pool.map(function, *arguments))
+
+
+@functools.cache
+def _thread_pools():
+    return threadpoolctl.ThreadpoolController()
+
+
+@torch.inference_mode()
 def _bss_eval(sources, estimates):
     """As `bss_eval`, at once."""
     count = sources.shape[1]
