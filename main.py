@@ -99,7 +99,7 @@ def evaluate(args):
         found = {}
         if truths:
             pixels = PixelSeparator(separator, args.num_mix)
-            found = {"localisation": localise(pixels, device, build_sampling(args), truths, pool, folder)}
+            found = {"localisation": localise(pixels, device, build_sampling(args), truths, folder)}
     write_metrics(folder, summary | found, results)
     write_page(page, summary, results, vars(args), read_history(folder), model_id(args))
     print(summary_line(summary))

@@ -43,7 +43,6 @@ PLACES = ("pointing", "pointing_chance", "energy_in_box")
 SOUNDS = tuple(f"{score}_{way}" for way in ("boxes", "automatic") for score in ("sdr", "sir", "sar"))
 KEYS = {"duets": (*SOUNDS, "sdr_mixture", *PLACES), "solos": PLACES}  # what is measured of each kind
 CHUNK = 64  # cells whose masks are taken to linear frequency at a time
-MAX_PENDING = 8  # videos that wait to be scored; bounds memory
 MAX_DB = 1000  # stands for infinity where sources are assigned
 
 logger = logging.getLogger(__name__)
@@ -137,43 +136,27 @@ def _read_source(source, path):
     )
 
 
-def localise(pixels, device, sampling, truths, pool, folder):
+def localise(pixels, device, sampling, truths, folder):
     """Measure all `truths`; writes a row for each source into localisation.csv in `folder`.
 
-    pixels: a `models.pixels.PixelSeparator` on `device`; sampling: a `dataset.music.Sampling`; pool: as
-    `engine.results.make_pool` gives. Returns {kind: {"count", "failed", measure: mean over videos}}.
+    pixels: a `models.pixels.PixelSeparator` on `device`; sampling: a `dataset.music.Sampling`. Returns
+    {kind: {"count", "failed", measure: mean over videos}}.
     """
-    results, pending = {}, {}
-    for n, truth in enumerate(progress(truths, desc="localisation", unit="video")):
+    rows = []
+    for truth in progress(truths, desc="localisation", unit="video"):
+        found = {}
         try:
-            found, sounds = _measure(truth, pixels, device, sampling)
+            found = _measure(truth, pixels, device, sampling)
         except (UserError, OSError, soundfile.SoundFileError) as error:
             logger.warning("left out: %s: %s", truth.video, error)
-            results[n] = {}
-            continue
-        results[n] = found
-        if sounds:
-            pending[n] = pool.submit(score_sounds, *sounds)
-            if len(pending) > MAX_PENDING:
-                _collect(truths, results, pending, min(pending))
-    for n in list(pending):
-        _collect(truths, results, pending, n)
-    rows = [(truth, results[n]) for n, truth in enumerate(truths)]
+        rows.append((truth, found))
     _write_rows(os.path.join(folder, FILE_ROWS), rows)
     kinds = dict.fromkeys(truth.kind for truth in truths)
     return {kind: _summarize(kind, [found for truth, found in rows if truth.kind == kind]) for kind in kinds}
 
 
-def _collect(truths, results, pending, n):
-    """Add what became of the sounds of video `n`; without scores the video is left out."""
-    scores, status = pending.pop(n).result()
-    if status:
-        logger.warning("left out: %s: %s", truths[n].video, status)
-    results[n] = results[n] | scores if scores else {}
-
-
 def _measure(truth, pixels, device, sampling):
-    """{measure: [N]} of places, and for duets what `score_sounds` takes. Raises UserError, in words."""
+    """{measure: [N]} of places, and for duets of sounds. Raises UserError, in words."""
     with tempfile.TemporaryDirectory() as work:
         unpacked = unpack(truth.video, work, sampling.frame_rate, sampling.aud_rate)
         unpacked = unpacked._replace(own_sound=unpacked.sound)  # scores are of what the networks hear
@@ -181,7 +164,7 @@ def _measure(truth, pixels, device, sampling):
         analysis = listen(video, pixels, device)
         boxes = np.stack([cells_of(source.box, unpacked.size, analysis.shape) for source in truth.sources])
         if truth.kind == "solos":
-            return _score_places(analysis.energy.sum(axis=0)[None], boxes), None
+            return _score_places(analysis.energy.sum(axis=0)[None], boxes)
         tracks = np.stack([_read_track(source.track, work, video) for source in truth.sources])
         found = _score_places(passed_energy(video, pixels, device, analysis, tracks), boxes)
         if len(boxes) > boxes[0].size:
@@ -189,7 +172,7 @@ def _measure(truth, pixels, device, sampling):
         groups = places.group(analysis.gram, len(boxes))[0].reshape(boxes.shape)
         ways = [_render(video, pixels, device, analysis, regions) for regions in (boxes, groups)]
         mix = video.own_window(0, video.num_samples)[0].numpy()
-        return found, (tracks, mix, *ways)
+        return found | score_sounds(tracks, mix, *ways)
 
 
 def _read_track(path, work, video):
@@ -243,17 +226,17 @@ def _render(video, pixels, device, analysis, regions):
 
 
 def score_sounds(tracks, mix, at_boxes, automatic):
-    """({measure: [N] dB}, "") of estimates against tracks, all [N, L]; ({}, why) where one is silent."""
+    """{measure: [N] dB} of estimates against tracks, all [N, L]. Raises UserError where one is silent."""
     status = find_silence(tracks, np.concatenate([at_boxes, automatic]), mix)
     if status:
-        return {}, status
+        raise UserError(status)
     estimates = np.concatenate([at_boxes, automatic, mix[None]])
     pairs = bss_eval(*(torch.from_numpy(sounds)[None] for sounds in (tracks, estimates)))
     pairs = torch.cat(pairs).numpy()  # [3, N, 2 N + 1]: score, track, estimate
     count = len(tracks)
     own = pairs.diagonal(axis1=1, axis2=2)
     scores = (*own, *_assign(pairs[:, :, count:-1]), pairs[0, :, -1])
-    return dict(zip((*SOUNDS, "sdr_mixture"), scores, strict=True)), ""
+    return dict(zip((*SOUNDS, "sdr_mixture"), scores, strict=True))
 
 
 def _assign(pairs):
