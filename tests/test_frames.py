@@ -7,8 +7,10 @@ import zlib
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image
 
+from dataset import frames
 from dataset.frames import Crop, path_frame, read_clip
 from utils import UserError
 
@@ -92,6 +94,42 @@ def test_kinds_of_pictures_keep_their_colours(tmp_path, content, colour):
         clip = read_clip(str(tmp_path), [1], 32, crop)
         assert clip.shape == (3, 1, 32, 32)
         np.testing.assert_allclose(clip.transpose(1, 2, 3, 0) - np.float32(colour), 0, atol=3)
+
+
+KINDS = [{}, {"subsampling": 0}, {"subsampling": 1}, {"progressive": True}, {"quality": 30}]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("options", KINDS, ids=str)
+def test_jpegs_are_decoded_without_pil_to_the_same_pixels(tmp_path, monkeypatch, mode, options):
+    y, x = np.mgrid[:90, :121]
+    pixels = np.stack([x + y, 2 * y, 255 - x], axis=2) + np.random.default_rng(0).normal(0, 20, (90, 121, 3))
+    image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).convert(mode)
+    image.save(path_frame(tmp_path, 1), **options)
+    by_pil = frames._read(path_frame(tmp_path, 1), lambda picture: frames._decode(picture, 60))
+    monkeypatch.setattr(frames.Image, "open", None)
+    pixels, size = frames.read_pixels(path_frame(tmp_path, 1), 60)
+    assert size == by_pil[1] == (60, 80)
+    np.testing.assert_array_equal(pixels[:, :3], by_pil[0][:, :3])
+
+
+def test_small_damage_that_pil_lets_pass_is_no_error(tmp_path):
+    content = bytearray(WHOLE)
+    content[-2000:-1998] = b"\xff\xd3"  # a mark out of place
+    with pytest.raises(ValueError, match="Corrupt JPEG data"):
+        simplejpeg.decode_jpeg(bytes(content))
+    with open(path_frame(tmp_path, 1), "wb") as file:
+        file.write(content)
+    assert read_clip(str(tmp_path), [1], 32).shape == (3, 1, 32, 32)
+
+
+@pytest.mark.parametrize(("side", "scale"), [(101, 1), (100, 2), (51, 2), (50, 4), (26, 4), (8, 8)])
+def test_jpegs_much_larger_than_asked_for_are_decoded_smaller(tmp_path, side, scale):
+    Image.new("RGB", (301, 201), COLOUR).save(path_frame(tmp_path, 1))
+    pixels, size = frames.read_pixels(path_frame(tmp_path, 1), side)
+    assert pixels.shape == (1, 4, -(-201 // scale), -(-301 // scale))
+    assert size == (side, int(side * 301 / 201))
+    np.testing.assert_allclose(pixels[0, :3].float().mean((1, 2)), COLOUR, atol=3)
 
 
 def test_a_note_of_the_orientation_is_ignored(folder):
