@@ -1,5 +1,7 @@
 """The network that listens: a U-Net over the log-magnitude spectrogram of the mixture."""
 
+import functools
+
 import torch
 from torch import nn
 
@@ -35,7 +37,13 @@ class _SkipBlock(nn.Module):
         self.model = nn.Sequential(*layers)
 
     def forward(self, x):
-        return torch.cat([x, self.model(x)], dim=1)
+        inside = self.model(x)
+        if inside.requires_grad and inside.is_cpu:
+            # Its gradient, a part of that of the concatenation, in memory of its own: there a CPU finds batch
+            # norm's gradient several times as fast.
+            order = torch.contiguous_format if inside.is_contiguous() else torch.channels_last
+            inside.register_hook(functools.partial(torch.Tensor.contiguous, memory_format=order))
+        return torch.cat([x, inside], dim=1)
 
 
 class _OuterBlock(nn.Module):

@@ -149,6 +149,23 @@ def test_u_nets_keep_the_size_and_learn_at_every_level(arch, levels):
     assert all(parameter.grad.abs().sum() > 0 for parameter in net.parameters())
 
 
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_gradients_of_skips_lie_in_memory_of_their_own(order):
+    """As parts of the concatenation's they are the same, but slow batch norm down on a CPU."""
+    net, found = build_sound("unet5", fc_dim=4, ngf=4).to(memory_format=order), []
+
+    def watch(module, inputs, output):
+        output.grad_fn.register_prehook(
+            lambda grads: found.append(grads[0].is_contiguous(memory_format=order))
+        )
+
+    blocks = [module for name, module in net.named_modules() if name.endswith(".model")]
+    for block in blocks[1:]:  # the first is the outermost, without a skip
+        block.register_forward_hook(watch)
+    net(torch.randn(2, 1, 64, 64)).sum().backward()
+    assert found == [True] * 4
+
+
 def test_kaiming_weights_keep_the_size_of_what_passes_through():
     """The published ones are so small that even batch normalisation, for its epsilon, lets little through."""
     torch.manual_seed(0)
