@@ -69,11 +69,10 @@ def build_optimizer(args, separator):
     ]
     for group in groups:
         group["first_lr"] = group["lr"]
+    options = {"weight_decay": args.weight_decay, "fused": True}
     if args.optimizer == "adamw":
-        return torch.optim.AdamW(
-            groups, betas=(args.beta1, 0.999), weight_decay=args.weight_decay, fused=True
-        )
-    return torch.optim.SGD(groups, momentum=args.beta1, weight_decay=args.weight_decay)
+        return torch.optim.AdamW(groups, betas=(args.beta1, 0.999), **options)
+    return torch.optim.SGD(groups, momentum=args.beta1, **options)
 
 
 def build_sampling(args):

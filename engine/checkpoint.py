@@ -121,9 +121,22 @@ def restore(state, trainer):
     for name in NETS:
         getattr(trainer.separator, f"net_{name}").load_state_dict(state["nets"][name])
     trainer.optimizer.load_state_dict(state["optimizer"])
+    _lay_out(trainer.optimizer)
     trainer.scaler.load_state_dict(state["scaler"])
     for key in PROGRESS:
         setattr(trainer, key, state[key])
+
+
+def _lay_out(optimizer):
+    """Lay the optimiser's averages out in memory as their parameters are.
+
+    torch's fused optimisers go through both in step, whatever the order of their numbers, and a run may go on
+    where `--amp auto`, and with it the order of channels, is another than where it began.
+    """
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            if torch.is_tensor(value) and value.shape == parameter.shape:
+                state[key] = torch.empty_like(parameter, requires_grad=False).copy_(value)
 
 
 def read_history(folder):

@@ -10,6 +10,7 @@ import torch
 import main
 from arguments import parse_args, run_folder
 from engine.build import build_optimizer, build_separator, build_train_loader, start_epoch
+from engine.checkpoint import FILE_STATE, restore, save_state
 from engine.train import Trainer
 from tests.test_evaluate import SMALL
 from utils import UserError
@@ -206,6 +207,30 @@ def test_training_lowers_the_loss(tree, tmp_path, optimizer):
     batch = next(iter(trainer.loader))
     losses = [trainer._step(batch).item() for _ in range(40)]
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_averages_are_laid_out_as_the_parameters_they_belong_to(tree, tmp_path, optimizer):
+    """A run may go on where `--amp auto` orders channels otherwise; fused optimisers only see memory."""
+    trainers = [
+        make_trainer(tree, tmp_path, "--optimizer", optimizer, "--amp", amp) for amp in ("off", "bf16")
+    ]
+    for trainer in trainers:
+        trainer.optimizer.param_groups[0]["lr"] = 0.1
+    gradients = [torch.randn_like(parameter) for parameter in trainers[0].separator.parameters()]
+
+    def step(trainer):
+        for parameter, gradient in zip(trainer.separator.parameters(), gradients, strict=True):
+            parameter.grad = torch.empty_like(parameter).copy_(gradient)
+        trainer.optimizer.step()
+
+    step(trainers[0])
+    save_state(trainers[0])
+    restore(torch.load(os.path.join(trainers[0].folder, FILE_STATE)), trainers[1])
+    for trainer in trainers:
+        step(trainer)
+    for wanted, found in zip(*(trainer.separator.parameters() for trainer in trainers), strict=True):
+        torch.testing.assert_close(found, wanted)
 
 
 def test_gradients_of_a_group_of_batches_make_one_step(tree, tmp_path):
