@@ -20,6 +20,7 @@ from engine.build import (
 from engine.checkpoint import find_run, read_history, restore, start_run, weight_files
 from engine.duets import find_truths, localisation_line, localise
 from engine.evaluate import Evaluator, summary_line, write_metrics, write_page
+from engine.memory import keep_memory
 from engine.results import make_pool
 from engine.train import FOLDER_PAGE, Trainer
 from models.pixels import PixelSeparator
@@ -115,6 +116,8 @@ def main(argv=None):
         set_up_logging(logging.INFO if distributed.is_main() else logging.ERROR)
         with distributed.one_voice():
             args = parse_args(argv, distributed.gpus_present(), distributed.processes())
+        if not args.num_gpus:
+            keep_memory()
         with logging_redirect_tqdm():  # log lines go above a progress bar, not into it
             evaluate(args) if args.mode == "eval" else train(args)
 

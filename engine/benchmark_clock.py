@@ -9,6 +9,8 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 
+from engine.memory import keep_memory
+
 PATH_STATUS = "/proc/self/status"  # Linux
 
 
@@ -16,11 +18,13 @@ def in_turn(actions, rounds):
     """{name: [seconds, one a round]} of callables {name: action}, one after another in every round.
 
     Whatever else the machine does then falls on all of them alike. A round before, which warms up caches and
-    memory, does not count.
+    memory, does not count. What is named "reference…" has the C library's memory as it is by default, the
+    others as `main.py` has it.
     """
     seconds = {name: [] for name in actions}
     for number in range(rounds + 1):
         for name, action in actions.items():
+            keep_memory(not name.startswith("reference"))
             began = time.perf_counter()
             action()
             if number:

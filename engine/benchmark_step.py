@@ -13,6 +13,7 @@ from engine import benchmark_reference
 from engine.benchmark_clock import alone, in_turn, peak_memory, ratio
 from engine.benchmark_data import make_sound
 from engine.build import build_optimizer, build_sampling, build_separator
+from engine.memory import keep_memory
 
 MATMUL = {"cpu": 2048, "cuda": 8192}  # rows and columns of matrices whose product tells the machine's peak
 MATMUL_ROUNDS = 5
@@ -112,6 +113,7 @@ def step_memory(kind, flags, size, device="cpu"):
     args = _parse(flags, device)
     batch = make_batches(build_sampling(args), size)[KINDS.index(kind)]
     step = make_step(kind, args, batch, device)
+    keep_memory(kind == "project")
     for _ in range(2):
         step()
     return torch.cuda.max_memory_allocated() if device == "cuda" else peak_memory()
