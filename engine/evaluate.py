@@ -38,6 +38,7 @@ class Evaluator:
         # {mixture's index: its scores in `FIXED`}. The loader gives the same sounds for an index whenever it
         # is asked, and these scores are made of sounds and true masks alone: the first run's hold for all.
         self.fixed = {}
+        self.seen = {}  # {clip's number: what the networks of this run see of it}
 
     def run(self, folder, num_vis=0, swapped=False):
         """(summary, list of `Result`) of all mixtures; rows of the page for the first `num_vis` in `folder`.
@@ -45,6 +46,7 @@ class Evaluator:
         swapped: score the control too, see `metrics.score_batch`. Raises UserError for too many failures.
         """
         self.model.eval()
+        self.seen.clear()
         results, futures, num_failed = [], [], 0
         try:
             with progress(total=len(self.loader.sampler), desc="evaluation", unit="mixture") as bar:
@@ -76,8 +78,9 @@ class Evaluator:
             return
         tensors = [batch[key].to(self.device, non_blocking=True) for key in ("mix", "sources", "frames")]
         with torch.no_grad():
+            pictures = self._look(batch["info"], tensors[2])
             # By position: DataParallel would send a keyword to more GPUs than a small batch has mixtures for.
-            out = self.model(*tensors, True)
+            out = self.model(*tensors[:2], pictures, True)
         length = out["waves"].shape[-1]
         out |= {"mix": tensors[0][:, :length], "sources": tensors[1][..., :length]}
         arrays = {key: value.float().cpu().numpy() for key, value in out.items()}
@@ -102,6 +105,20 @@ class Evaluator:
                 missing={"swapped": swapped, "fixed": not known} if by_worker else None,
                 drawing=self._draw(arrays, b, info, tensors[0], tensors[2], folder) if drawn else None,
             )
+
+    def _look(self, infos, frames):
+        """What the networks see in pictures [B, N, 3, T, H, W]; those of a clip are the same in all mixtures.
+
+        Several GPUs look for themselves, each at its part of the mixtures.
+        """
+        if self.model is not self.separator:
+            return frames
+        numbers = [number for info in infos for number in info["clips"]]
+        places = {number: place for place, number in enumerate(numbers) if number not in self.seen}
+        if places:
+            features = self.separator.look(frames.flatten(0, 1)[list(places.values()), None])
+            self.seen |= zip(places, features[:, 0], strict=True)
+        return torch.stack([self.seen[number] for number in numbers]).unflatten(0, frames.shape[:2])
 
     def _score(self, out, infos, statuses, swapped):
         """{number in the batch: its scores} of mixtures that are not silent, less those in `fixed`."""

@@ -66,9 +66,9 @@ class Separator(nn.Module):
     def forward(self, mix, sources, frames, separate=False):
         """{"loss": [B]}, and with `separate` what evaluation and pages need.
 
-        mix [B, L]; sources [B, N, L], which sum to it; frames uint8 [B, N, 3, T, H, W]. With `separate`:
-        masks, true_masks [B, N, F, T], weight [B, 1, F, T], and waves, oracle [B, N, (T - 1) * hop], the
-        mixture under each mask.
+        mix [B, L]; sources [B, N, L], which sum to it; frames uint8 [B, N, 3, T, H, W], or what `look` has
+        made of them. With `separate`: masks, true_masks [B, N, F, T], weight [B, 1, F, T], and waves,
+        oracle [B, N, (T - 1) * hop], the mixture under each mask.
         """
         spec_mix = self.spectral.stft(mix)
         warped_mix = self.spectral.warp(spec_mix.abs() + EPSILON)
@@ -90,11 +90,9 @@ class Separator(nn.Module):
 
     def _logits(self, warped_mix, frames):
         """Float32 masks before their activation."""
+        seen = self.look(frames) if frames.dtype == torch.uint8 else frames
         with self.autocast(warped_mix.device):
-            feat_frame = self.net_frame.forward_multiframe(self.normalise(frames), pool=True)
-            feat_frame = activate(feat_frame, self.settings.img_activation)
-            feat_frame = feat_frame.unflatten(0, frames.shape[:2])
-            return self.net_synthesizer.forward_sources(feat_frame, self.listen(warped_mix)).float()
+            return self.net_synthesizer.forward_sources(seen, self.listen(warped_mix)).float()
 
     def apply_masks(self, masks, spec_mix):
         """The mixture [B, F, T] (complex) under masks [B, N, F, T] -> waveforms [B, N, L] in -1..1."""
@@ -135,6 +133,12 @@ class Separator(nn.Module):
         # Of two that share, the softmax is the sigmoid of the difference.
         masks = activate(logits.float(), "sigmoid" if activation == "softmax" else activation)
         return (masks * sound[:, :, None]).square().sum(dim=(3, 4))
+
+    def look(self, frames):
+        """Image features [B, N, C] of clips uint8 [B, N, 3, T, H, W]."""
+        with self.autocast(frames.device):
+            features = self.net_frame.forward_multiframe(self.normalise(frames), pool=True)
+            return activate(features, self.settings.img_activation).unflatten(0, frames.shape[:2])
 
     def listen(self, warped_mix):
         """Sound features [B, C, F, T] of the mixture [B, F, T] (warped)."""

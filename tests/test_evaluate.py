@@ -126,6 +126,22 @@ def test_means_do_not_depend_on_the_batches(tree, tmp_path):
         assert summary == pytest.approx(summaries[0], abs=1e-3)
 
 
+def test_each_clip_is_looked_at_once_a_run(tree, tmp_path, monkeypatch):
+    args = small_args("--list_val", f"{tree[0]}/val.csv", "--val_pairs", "original", "--num_val", "5")
+    evaluator, looks = make_evaluator(args), []
+    look = evaluator.separator.look
+    monkeypatch.setattr(evaluator.separator, "look", lambda frames: looks.append(len(frames)) or look(frames))
+    scores = []
+    for _ in range(2):
+        looks.clear()
+        _, results = evaluator.run(str(tmp_path))
+        assert sum(looks) == len({clip for result in results for clip in result.clips}) < 10
+        scores.append(np.stack([result.scores["si_sdr"] for result in results]))
+        with torch.no_grad():
+            evaluator.separator.net_frame.fc.weight.mul_(-1)  # the next epoch's networks see something else
+    assert not np.allclose(*scores)
+
+
 def test_failed_and_silent_mixtures_are_counted_and_not_scored(tree, tmp_path):
     clips = tree[1]
     soundfile.write(tmp_path / "silent.wav", np.zeros(20 * 11025), 11025)
