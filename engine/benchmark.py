@@ -38,17 +38,17 @@ class Scale(NamedTuple):
 
     flags: tuple  # of main.py
     rounds: int = 5
-    num_clips: int = 8  # also mixtures of evaluation
+    num_clips: int = 8
     seconds: int = 180  # of a clip
     items: int = 16  # examples that the input pipeline makes in a round
-    batch: int = 2  # of the step
-    batch_evaluation: int = 4
+    batch: int = 8
+    mixtures: int = 24  # of evaluation
     separation_rounds: int = 3
     separation_seconds: int = 12
 
 
 FULL = Scale(tuple(RECIPE))
-QUICK = Scale((*RECIPE, *SMALL), 1, 2, 20, 2, 1, 2, 1, 3)
+QUICK = Scale((*RECIPE, *SMALL), 1, 2, 20, 2, 2, 2, 1, 3)
 
 
 def measure(scale, amp):
@@ -63,7 +63,7 @@ def measure(scale, amp):
         ratios |= found
         figures, ratios["step_cpu"] = _told("training step", measure_step, flags, scale.batch, scale.rounds)
         evaluation, found = _told(
-            "evaluation", measure_evaluation, trees.old, flags, scale.rounds, scale.batch_evaluation
+            "evaluation", measure_evaluation, trees.old, flags, scale.rounds, scale.batch, scale.mixtures
         )
         ratios |= found
     result = {"input": tables, "step": step | figures, "evaluation_s_per_mixture": evaluation}

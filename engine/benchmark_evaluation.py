@@ -14,6 +14,7 @@ from dataset.music import collate
 from engine import benchmark_reference
 from engine.benchmark_clock import in_turn, ratio
 from engine.benchmark_data import write_video
+from engine.benchmark_step import KINDS
 from engine.build import build_sampling, build_separator, build_val_loader
 from engine.evaluate import Evaluator
 from engine.metrics import score_batch
@@ -21,18 +22,21 @@ from engine.outputs import Request, write_outputs
 from engine.results import make_pool
 from models.pixels import PixelSeparator
 
+PAGES = 4  # mixtures on the page
 # First weights that are large enough for masks that are neither all 0 nor all 1: no estimate is silent.
 WEIGHTS = ["--init_sound", "kaiming"]
 
 
-def measure_evaluation(clips, flags, rounds, size):
-    """({figure: seconds a mixture}, {evaluation, metric: ratio}) of evaluating a mixture for each clip.
+def measure_evaluation(clips, flags, rounds, size, count):
+    """({figure: seconds a mixture}, {evaluation, metric: ratio}) of evaluating `count` mixtures of `clips`.
 
     Both read the same clips in as many workers, `size` mixtures a batch. Everything but the page counts, and
     nothing is remembered from an earlier evaluation, but that `metric` is the metric's time in every epoch of
-    a training but its first.
+    a training but its first. `page` is the time that a mixture on it takes beside that.
     """
+    pages = min(PAGES, count)
     with tempfile.TemporaryDirectory() as folder:
+        clips = [_under_other_name(clips[k % len(clips)], folder, f"clip {k}") for k in range(count)]
         path = os.path.join(folder, "val.csv")
         write_index(path, clips)
         args = parse_args([*flags, *WEIGHTS, "--list_val", path, "--batch_size_per_gpu", str(size)])
@@ -52,14 +56,23 @@ def measure_evaluation(clips, flags, rounds, size):
             actions = {
                 "reference": lambda: benchmark_reference.evaluate(nets, old_loader),
                 "project": lambda: evaluate(0),
-                "with_page": lambda: evaluate(len(clips)),
+                "with_page": lambda: evaluate(pages),
             }
             seconds = in_turn(actions, rounds)
     parts, metric = _measure_parts(separator, nets, loader.dataset, old_data, rounds, size)
-    each = {name: statistics.median(values) / len(clips) for name, values in seconds.items()}
-    each["page"] = each.pop("with_page") - each["project"]
-    figures = {"reference_evaluation": each.pop("reference"), "project_evaluation": each.pop("project")}
-    return figures | parts | {"project_page": each["page"]}, {"evaluation": ratio(seconds), "metric": metric}
+    whole = {name: statistics.median(values) for name, values in seconds.items()}
+    parts |= {f"{kind}_evaluation": whole[kind] / count for kind in KINDS}
+    parts["project_page"] = (whole["with_page"] - whole["project"]) / pages
+    return parts, {"evaluation": ratio(seconds), "metric": metric}
+
+
+def _under_other_name(clip, folder, name):
+    """The same clip in `folder`, for code that knows clips by their files, as another."""
+    paths = os.path.join(folder, "audio", clip.category, f"{name}.wav"), os.path.join(folder, "frames", name)
+    for path, old in zip(paths, (clip.path_audio, clip.path_frames), strict=True):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        os.symlink(os.path.abspath(old), path)
+    return clip._replace(path_audio=paths[0], path_frames=paths[1])
 
 
 def _reference_nets(args, separator):
