@@ -59,7 +59,7 @@ def measure_evaluation(clips, flags, rounds, size, count):
                 "with_page": lambda: evaluate(pages),
             }
             seconds = in_turn(actions, rounds)
-    parts, metric = _measure_parts(separator, nets, loader.dataset, old_data, rounds, size)
+        parts, metric = _measure_parts(separator, nets, loader.dataset, old_data, rounds, size)
     whole = {name: statistics.median(values) for name, values in seconds.items()}
     parts |= {f"{kind}_evaluation": whole[kind] / count for kind in KINDS}
     parts["project_page"] = (whole["with_page"] - whole["project"]) / pages
