@@ -24,7 +24,7 @@ def in_turn(actions, rounds):
     seconds = {name: [] for name in actions}
     for number in range(rounds + 1):
         for name, action in actions.items():
-            keep_memory(not name.startswith("reference"))
+            keep_memory(not str(name).startswith("reference"))
             began = time.perf_counter()
             action()
             if number:

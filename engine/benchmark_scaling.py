@@ -21,7 +21,7 @@ from engine.build import build_sampling, build_train_loader, start_epoch
 
 NUM_CATEGORIES = 20  # of the clips in an index
 ROUNDS = 5
-FULL = {"batch": (1, 2, 4), "workers": (0, 1, 2), "minutes": (1, 10, 60), "rows": (10, 1000, 100_000)}
+FULL = {"batch": (1, 2, 4, 8), "workers": (0, 1, 2), "minutes": (1, 10, 60), "rows": (10, 1000, 100_000)}
 QUICK = {"batch": (1,), "workers": (0, 1), "minutes": (1, 2), "rows": (10,)}
 LOADED = {False: 96, True: 8}  # examples that workers load in a round; True: quick
 
