@@ -169,9 +169,13 @@ def collate(items):
 
 def _group_numbers(clips, pairs):
     """{kind: [len(clips)] int}: clips with the same number, of whatever kind, are not mixed."""
-    labels = {"category": [clip.category for clip in clips], "video": [clip.id for clip in clips]}
     kinds = {"category": ("category", "video"), "video": ("video",), "original": ()}[pairs]
-    return {kind: np.unique(labels[kind], return_inverse=True)[1] for kind in kinds}
+    numbers = {}
+    for kind in kinds:
+        known = {}
+        labels = (clip.category if kind == "category" else clip.id for clip in clips)
+        numbers[kind] = np.array([known.setdefault(label, len(known)) for label in labels])
+    return numbers
 
 
 def _draw_centre(count, sampling, rng):
