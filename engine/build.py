@@ -114,7 +114,7 @@ class EpochSampler:
         self.generator = torch.Generator()  # seeded alike in all processes, see `start_epoch`
 
     def __iter__(self):
-        order = torch.randperm(self.length, generator=self.generator)[: self.used]
+        order = torch.randperm(self.length, generator=self.generator, dtype=torch.int32)[: self.used]
         mine = order[distributed.rank() :: distributed.world_size()]
         # Bit by bit: as a list, the millions of an epoch of a large index take half a gigabyte.
         return (number for part in mine.split(SAMPLER_PART) for number in part.tolist())
