@@ -24,6 +24,7 @@ from engine.memory import keep_memory
 from engine.results import make_pool
 from engine.train import FOLDER_PAGE, Trainer
 from models.pixels import PixelSeparator
+from models.separator import choose_amp
 from utils import command, set_up_logging
 
 NUM_NAMED = 5  # videos that a warning names
@@ -62,6 +63,8 @@ def check_processes(args, state, *clips):
     """Raise UserError if several processes would not do the same: with other flags, files or checkpoints."""
     reached = state and (state["epoch"], state["finished"])
     values = training_options(args) | {"num_gpus": args.num_gpus, "clips": clips, "epoch reached": reached}
+    # Unlike machines may take `--amp auto` for different precisions, and order channels differently.
+    values["precision of --amp"] = choose_amp(args.amp, "cuda" if args.num_gpus else "cpu")
     distributed.check_same(values)
 
 

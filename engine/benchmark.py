@@ -16,6 +16,7 @@ import librosa
 import numpy as np
 import PIL
 import scipy
+import simplejpeg
 import torch
 import torchvision
 
@@ -89,7 +90,7 @@ def describe(scale, amp):
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             cpu = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), cpu)
-    modules = {"torch": torch, "torchvision": torchvision, "numpy": np, "scipy": scipy, "librosa": librosa}
+    modules = torch, torchvision, np, scipy, librosa, simplejpeg
     return {
         "machine": {
             "cpu": cpu,
@@ -99,7 +100,7 @@ def describe(scale, amp):
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
         "versions": {"python": platform.python_version(), "PIL": PIL.__version__}
-        | {name: module.__version__ for name, module in modules.items()},
+        | {module.__name__: module.__version__ for module in modules},
         "settings": scale._asdict()
         | {
             "amp": amp,

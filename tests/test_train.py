@@ -209,6 +209,15 @@ def test_training_lowers_the_loss(tree, tmp_path, optimizer):
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
 
 
+@pytest.mark.parametrize(("capability", "precision"), [("avx512_bf16", "bf16"), ("avx2", "off")])
+def test_processes_must_agree_on_what_amp_auto_is(tree, tmp_path, monkeypatch, capability, precision):
+    values = []
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {capability: True}, raising=False)
+    monkeypatch.setattr(main.distributed, "check_same", values.append)
+    main.check_processes(parse_args(flags(tree, tmp_path, "--amp", "auto")), None)
+    assert values[0]["precision of --amp"] == precision
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_averages_are_laid_out_as_the_parameters_they_belong_to(tree, tmp_path, optimizer):
     """A run may go on where `--amp auto` orders channels otherwise; fused optimisers only see memory."""
