@@ -16,6 +16,7 @@ from dataset.index import VIDEO_SUFFIXES, find_videos
 from dataset.unpack import PICTURE_SUFFIXES
 from engine.build import build_sampling, build_separator
 from engine.checkpoint import newest_run, weight_files
+from engine.memory import keep_memory
 from engine.outputs import Request, write_outputs
 from models.pixels import PixelSeparator
 from utils import UserError, command, set_up_logging
@@ -30,6 +31,8 @@ def load(args):
     options = network_options(args, folder)
     pixels = PixelSeparator(build_separator(options, weight_files(folder)), options.num_mix)
     device = torch.device("cuda" if args.num_gpus else "cpu")
+    if not args.num_gpus:
+        keep_memory()
     logger.info("networks of %s on %s", folder, device)
     return pixels.to(device), options, folder
 

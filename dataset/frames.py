@@ -78,7 +78,7 @@ def read_pixels(path, side):
     """A picture to be resized: uint8 [1, 4, H, W], of which three channels count, and (height, width) to be.
 
     side: pixels of the shorter side to be. A JPEG much larger than that is decoded at a reduced scale, of
-    which the shorter side is still longer. Raises UserError, naming the file, if it cannot be read.
+    which the shorter side is still as long. Raises UserError, naming the file, if it cannot be read.
     """
     with contextlib.suppress(OSError, ValueError):  # what is wrong, PIL tells better, or lets pass
         if (decoded := _decode_jpeg(path, side)) is not None:
@@ -128,6 +128,7 @@ def _decode_jpeg(path, side):
 
 def _decode(picture, side):
     size = _scaled((picture.height, picture.width), side)
+    picture.draft(None, (side, side))  # JPEGs at a reduced scale too
     rgb = _to_rgb(picture)
     pixels = np.frombuffer(bytearray(rgb.tobytes("raw", "RGBX")), np.uint8)
     return _as_planes(pixels.reshape(rgb.height, rgb.width, 4)), size

@@ -19,7 +19,7 @@ def in_turn(actions, rounds):
 
     Whatever else the machine does then falls on all of them alike. A round before, which warms up caches and
     memory, does not count. What is named "reference…" has the C library's memory as it is by default, the
-    others as `main.py` has it.
+    others as `main.py` and `separate.py` have it without a GPU.
     """
     seconds = {name: [] for name in actions}
     for number in range(rounds + 1):

@@ -17,6 +17,7 @@ from engine.benchmark_data import write_video
 from engine.benchmark_step import KINDS
 from engine.build import build_sampling, build_separator, build_val_loader
 from engine.evaluate import Evaluator
+from engine.memory import keep_memory
 from engine.metrics import score_batch
 from engine.outputs import Request, write_outputs
 from engine.results import make_pool
@@ -122,6 +123,7 @@ def measure_separation(flags, rounds, video_seconds):
     args = parse_args([*flags, *WEIGHTS])
     pixels = PixelSeparator(build_separator(args), args.num_mix)
     times = []
+    keep_memory()
     with tempfile.TemporaryDirectory() as folder:
         video = os.path.join(folder, "video.mp4")
         write_video(video, video_seconds, seed=0)

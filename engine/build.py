@@ -69,10 +69,12 @@ def build_optimizer(args, separator):
     ]
     for group in groups:
         group["first_lr"] = group["lr"]
-    options = {"weight_decay": args.weight_decay, "fused": True}
     if args.optimizer == "adamw":
-        return torch.optim.AdamW(groups, betas=(args.beta1, 0.999), **options)
-    return torch.optim.SGD(groups, momentum=args.beta1, **options)
+        return torch.optim.AdamW(
+            groups, betas=(args.beta1, 0.999), weight_decay=args.weight_decay, fused=True
+        )
+    # Not fused: with fp16, whose first steps overflow, torch's fused SGD begins from memory never written to.
+    return torch.optim.SGD(groups, momentum=args.beta1, weight_decay=args.weight_decay)
 
 
 def build_sampling(args):
