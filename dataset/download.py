@@ -167,7 +167,7 @@ class _Sink:
         self._told = set()
 
     def debug(self, message):
-        pass
+        """Nothing."""
 
     info = error = stdout = debug  # errors come as exceptions
 
@@ -244,6 +244,7 @@ class _Job(threading.Thread):
         self._collection, self._options, self._client = collection, options, client
 
     def run(self):
+        """Fetch videos until there are none left, or `halt` is set."""
         with contextlib.closing(self._client), contextlib.suppress(queue.Empty):
             while not self._halt.is_set():
                 video = self._todo.get_nowait()

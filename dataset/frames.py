@@ -81,8 +81,7 @@ def read_pixels(path, side):
     which the shorter side is still as long. Raises UserError, naming the file, if it cannot be read.
     """
     with contextlib.suppress(OSError, ValueError):  # what is wrong, PIL tells better, or lets pass
-        if (decoded := _decode_jpeg(path, side)) is not None:
-            return decoded
+        return _decode_jpeg(path, side)
     return _read(path, lambda picture: _decode(picture, side))
 
 
@@ -109,9 +108,9 @@ def _scaled(size, side):
 
 
 def _decode_jpeg(path, side):
-    """What `read_pixels` returns, for a JPEG of which PIL would make the same; None for others.
+    """What `read_pixels` returns, for a JPEG of which PIL would make the same.
 
-    Raises OSError or ValueError for what is damaged, or no JPEG.
+    Raises OSError or ValueError for what is damaged, and for all that is better left to PIL.
     """
     with open(path, "rb") as file:
         data = file.read()
@@ -119,7 +118,7 @@ def _decode_jpeg(path, side):
     short = min(height, width)
     thin, large = max(height, width) > MAX_ASPECT * short, height * width > MAX_JPEG
     if thin or large or colours not in ("YCbCr", "Gray"):
-        return None
+        raise ValueError("left to PIL")
     scale = max(scale for scale in SCALES if scale == 1 or short >= scale * side)
     least = {"min_height": -(-height // scale), "min_width": -(-width // scale)}
     pixels = simplejpeg.decode_jpeg(data, "RGBX", **least)
@@ -135,7 +134,7 @@ def _decode(picture, side):
 
 
 def _as_planes(pixels):
-    """uint8 [H, W, 4] -> [1, 4, H, W], in memory as before: so torch resizes fastest."""
+    """uint8 [H, W, 4] -> [1, 4, H, W], channels last in memory still: so torch resizes fastest."""
     return torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
 
 

@@ -42,7 +42,7 @@ class Scale(NamedTuple):
     num_clips: int = 8
     seconds: int = 180  # of a clip
     items: int = 16  # examples that the input pipeline makes in a round
-    batch: int = 8
+    batch: int = 8  # mixtures of a step, and of evaluation
     mixtures: int = 24  # of evaluation
     separation_rounds: int = 3
     separation_seconds: int = 12

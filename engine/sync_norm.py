@@ -62,12 +62,14 @@ class _SumOfAll(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, tensor):
+        """The sum of the processes' tensors."""
         total = tensor.clone()
         dist.all_reduce(total)
         return total
 
     @staticmethod
     def backward(ctx, gradient):
+        """The sum of their gradients: each process's part is in all sums."""
         total = gradient.clone()
         dist.all_reduce(total)
         return total

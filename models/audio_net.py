@@ -37,6 +37,7 @@ class _SkipBlock(nn.Module):
         self.model = nn.Sequential(*layers)
 
     def forward(self, x):
+        """[B, C, h, w] -> [B, 2 C, h, w]."""
         inside = self.model(x)
         if inside.requires_grad and inside.is_cpu:
             # Its gradient, a part of that of the concatenation, in memory of its own: there a CPU finds batch
@@ -55,6 +56,7 @@ class _OuterBlock(nn.Module):
         self.model = nn.Sequential(_down_conv(1, width), inside, nn.ReLU(), _upsample(), up)
 
     def forward(self, x):
+        """Features of `x`, as large as it."""
         return self.model(x)
 
 
