@@ -1,16 +1,14 @@
 """Every flag of main.py, the checks on them, and the model id."""
 
 import argparse
-import json
 import os
 
-from arguments_checks import check_spectrogram, check_together, check_values
+from engine.options import check_spectrogram, check_together, check_values, run_folder, saved_options
 from utils import UserError
 
 MAX_GPUS = 4
 MAX_WORKERS = 48
 AMPS = ("auto", "off", "bf16", "fp16")
-FILE_OPTIONS = "options.json"  # beside the weights: the options of the run that made them
 GROUPS = {
     "run": "which run, what it does and where it writes",
     "networks": "what is built",
@@ -20,20 +18,6 @@ GROUPS = {
     "training": "optimiser and schedule",
     "machine": "devices, workers and precision",
 }
-# Options that a checkpoint's networks and their input depend on: evaluation takes them from the run's own
-# options unless a flag says otherwise.
-MODEL_OPTIONS = (
-    "num_mix arch_sound arch_frame arch_synthesizer num_channels ngf img_pool img_norm img_activation "
-    "sound_activation output_activation binary_mask mask_thres loss weighted_loss log_freq num_frames "
-    "stride_frames audLen audRate stft_frame stft_hop imgSize frameRate"
-).split()
-# Options that may differ between a run and its continuation: they don't change what is learned.
-FREE_OPTIONS = (
-    "ckpt mode resume overwrite workers num_vis disp_iter num_gpus batch_size_per_gpu list_duets list_solos "
-    "num_processes bss compile"
-).split()
-# Options that runs from before them know nothing of: where they have no effect, these runs go on.
-LATER_OPTIONS = {"list_val_mix": "", "accumulate": 1, "sync_bn": False}
 
 
 def make_parser(gpus_present=0, processes=(1, 1)):
@@ -243,54 +227,11 @@ def parse_args(argv=None, gpus_present=0, processes=(1, 1)):
     if args.mode == "eval":
         if not args.id:
             parser.error("--mode eval needs --id: the name of a folder in --ckpt")
-        parser.set_defaults(**_saved_options(run_folder(args)))
+        parser.set_defaults(**saved_options(run_folder(args)))
         args = parser.parse_args(argv)
     check_values(parser, args, gpus_present)
     check_together(parser, args)
     return args
-
-
-def model_id(args):
-    """The name of the run: in training made of `--id` and the options that tell runs apart, else `--id`."""
-    if args.mode == "eval":
-        return args.id
-    parts = [args.id, f"{args.num_mix}mix"]
-    parts += ["LogFreq"] if args.log_freq else []
-    parts += [args.arch_frame, args.arch_sound, args.arch_synthesizer]
-    parts += [f"frames{args.num_frames}stride{args.stride_frames}", args.img_pool]
-    parts += ["binary" if args.binary_mask else "ratio"]
-    parts += ["weightedLoss"] if args.weighted_loss else []
-    parts += [f"channels{args.num_channels}", f"epoch{args.num_epoch}"]
-    parts += ["step" + "_".join(str(epoch) for epoch in args.lr_steps)]
-    parts += [f"ngf{args.ngf}"] if args.ngf != 64 else []
-    parts += ["kaiming"] if args.init_sound == "kaiming" else []
-    parts += ["imgNorm"] if args.img_norm == "batch" else []
-    parts += ["adamw"] if args.optimizer == "adamw" else []
-    return "-".join(parts)
-
-
-def run_folder(args):
-    """Where the run's files lie."""
-    return os.path.join(args.ckpt, model_id(args))
-
-
-def path_val(args):
-    """The file that evaluation reads: a mixture list, or an index file."""
-    return args.list_val_mix or args.list_val
-
-
-def batch_size(args):
-    """Mixtures in a batch, over all GPUs and processes."""
-    return args.batch_size_per_gpu * max(args.num_gpus, 1) * args.num_processes
-
-
-def training_options(args):
-    """{option: value} of all that must agree between a run and its continuation."""
-    options = {key: value for key, value in vars(args).items() if key not in FREE_OPTIONS}
-    for key, value in LATER_OPTIONS.items():
-        if options[key] == value:
-            del options[key]
-    return options | {"batch_size": batch_size(args)}
 
 
 def add_network_flags(parser):
@@ -317,7 +258,7 @@ def network_options(args, folder):
     Raises UserError if the run's options cannot be read, or cannot work.
     """
     defaults = vars(make_parser().parse_args([]))
-    options = argparse.Namespace(**(defaults | _saved_options(folder) | vars(args)))
+    options = argparse.Namespace(**(defaults | saved_options(folder) | vars(args)))
     check_values(_Refusal, options, options.num_gpus)
     check_spectrogram(_Refusal, options)
     return options
@@ -330,16 +271,3 @@ class _Refusal:
     def error(message):
         """Raise UserError."""
         raise UserError(message)
-
-
-def _saved_options(folder):
-    """Options of the networks in a run's folder, as training wrote them; none for older runs."""
-    path = os.path.join(folder, FILE_OPTIONS)
-    try:
-        with open(path, encoding="utf-8") as file:
-            saved = json.load(file)
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not the options of a run: {error}") from None
-    return {key: saved[key] for key in MODEL_OPTIONS if key in saved}

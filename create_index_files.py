@@ -8,11 +8,11 @@ import os
 import sys
 from collections import Counter
 
-from dataset.check import check_lists, count_cases, report
 from dataset.index import write_index, write_mixtures, write_rows
-from dataset.mixtures import draw_mixtures
-from dataset.split import PARTS, draw, read_split, split, videos_of
-from dataset.tree import CATEGORIES, SOUND_UNREADABLE, find_clips
+from dataset.indexing.check import check_lists, count_cases, report
+from dataset.indexing.mixtures import draw_mixtures
+from dataset.indexing.split import PARTS, draw, read_split, split, videos_of
+from dataset.indexing.tree import CATEGORIES, SOUND_UNREADABLE, find_clips
 from utils import UserError, command
 
 TRAINSET_RATIO = 0.8

@@ -5,25 +5,20 @@ import os
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from arguments import model_id, parse_args, path_val, run_folder, training_options
-from dataset.check import shared_ids
-from dataset.index import read_index, read_mixtures
-from engine import distributed
-from engine.build import (
-    build_optimizer,
-    build_sampling,
-    build_separator,
-    build_train_loader,
-    build_val_loader,
-    parallelize,
-)
-from engine.checkpoint import find_run, read_history, restore, start_run, weight_files
-from engine.duets import find_truths, localisation_line, localise
-from engine.evaluate import Evaluator, summary_line, write_metrics, write_page
-from engine.memory import keep_memory
-from engine.results import make_pool
-from engine.train import FOLDER_PAGE, Trainer
-from models.pixels import PixelSeparator
+from arguments import parse_args
+from dataset.index import read_index, read_mixtures, shared_ids
+from engine.build import build_optimizer, build_sampling, build_separator, parallelize
+from engine.evaluation.evaluate import Evaluator
+from engine.evaluation.localisation import find_truths, localisation_line, localise
+from engine.evaluation.report import summary_line, write_metrics, write_page
+from engine.evaluation.results import make_pool
+from engine.loaders import build_train_loader, build_val_loader
+from engine.machine import distributed
+from engine.machine.memory import keep_memory
+from engine.options import model_id, path_val, run_folder, training_options
+from engine.separation.pixels import PixelSeparator
+from engine.training.checkpoint import find_run, read_history, restore, start_run, weight_files
+from engine.training.train import FOLDER_PAGE, Trainer
 from models.separator import choose_amp
 from utils import command, set_up_logging
 

@@ -9,16 +9,16 @@ import tempfile
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-import viz_listen
 from arguments import AMPS, add_network_flags, network_options
-from arguments_checks import check_precision
 from dataset.index import VIDEO_SUFFIXES, find_videos
-from dataset.unpack import PICTURE_SUFFIXES
 from engine.build import build_sampling, build_separator
-from engine.checkpoint import newest_run, weight_files
-from engine.memory import keep_memory
-from engine.outputs import Request, write_outputs
-from models.pixels import PixelSeparator
+from engine.machine.memory import keep_memory
+from engine.options import check_precision
+from engine.separation.outputs import Request, write_outputs
+from engine.separation.pixels import PixelSeparator
+from engine.separation.unpack import PICTURE_SUFFIXES
+from engine.training.checkpoint import newest_run, weight_files
+from pages import listen
 from utils import UserError, command, set_up_logging
 
 logger = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ def separate_all(args):
         entries.append((name, f"{name}/index.html", f"{name}/thumbnail.jpg", line))
         print(f"{os.path.join(target, 'index.html')}: {line}")
     if len(videos) > 1 and entries:
-        viz_listen.write_gallery(args.out, entries)
+        listen.write_gallery(args.out, entries)
         print(f"all of them: {os.path.join(args.out, 'index.html')}")
     return int(num_failed > 0)
 

@@ -1,7 +1,7 @@
 """Pictures and pages: what evaluation leaves for eyes and ears in ckpt/<id>/visualization/index.html.
 
 `write_row` writes one mixture's sounds, videos and pictures (in any process) and returns what the page must
-know of them; `write_page` writes the page from such rows; `plot_history` draws learning curves as files.
+know of them; `write_page` writes the page from such rows.
 Shapes: L samples; F mask rows, the lowest frequency first; T columns or pictures; h, w the vision
 network's cells.
 """
@@ -13,9 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils import UserError
-from viz_media import (
+from pages.curves import LOSS_CURVES, MAX_MARKED, SCORE_CURVES, chart, percent
+from pages.media import (
+    COLOURS_ENERGY,
+    COLOURS_MASK,
+    COLOURS_SOUND,
+    FLOOR_DB,
     frequency_ticks,
+    gradient,
     heat_map,
     mask_scale,
     power_on_rows,
@@ -26,15 +31,14 @@ from viz_media import (
     write_sound,
     write_video,
 )
-from viz_page import plot_history, write_page
-
-__all__ = ["MixtureView", "SourceView", "plot_history", "write_page", "write_row"]
+from pages.render import render
+from utils import UserError
 
 PLAIN_NAME = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}"
 )  # no dot: it can't be index.html or leave the folder
-
 SOURCE_FILES = {"video": ".mp4", "still": ".jpg", "heat": ".webp", "mask_pred": ".webp", "mask_true": ".webp"}
+SCALE_DB = (-5.0, 20.0)  # of the bars that compare SDRs
 
 
 class SourceView(NamedTuple):
@@ -188,3 +192,67 @@ def require(view, truth, field, expected, found=None):
     if not truth:
         shown = "" if found is None else f", found {found.dtype} {list(found.shape)}"
         raise UserError(f"row {view.name}: {field}: expected {expected}{shown}")
+
+
+def write_page(folder, rows, summary, options, history, title):
+    """Write folder/index.html, whole or not at all.
+
+    rows: what `write_row` returned, in the order to show; their media lie in `folder`.
+    summary: numbers by name: epoch, num_mixtures, num_failed, num_silent, loss and, in dB, sdr_mixture, sdr,
+    sir, sar, si_sdr, sdr_oracle, sdr_swapped; any may be missing or None.
+    options: the run's flags and their values.
+    history: {"train": {"epoch": [...], "err": [...]}, "val": {"epoch", "err", "sdr", …}}, may be empty.
+    """
+    filters = {"decibels": decibels, "place": place, "gain": gain, "shown": shown, "sortable": sortable}
+    charts = [chart("Loss", "", history, LOSS_CURVES), chart("Scores", "dB", history, SCORE_CURVES)]
+    render(
+        folder,
+        "page.html",
+        filters,
+        title=title,
+        rows=rows,
+        categories=sorted({source["category"] for row in rows for source in row["sources"]}),
+        summary=summary,
+        options=options,
+        charts=[drawn for drawn in charts if drawn],
+        max_marked=MAX_MARKED,
+        gradients={
+            "sound": gradient(COLOURS_SOUND),
+            "mask": gradient(COLOURS_MASK),
+            "heat": gradient(COLOURS_ENERGY),
+        },
+        floor_db=FLOOR_DB,
+    )
+
+
+def decibels(value, signed=False):
+    """A score with one decimal and a true minus; a dash where there is none."""
+    if value is None:
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    return f"{value:{'+' if signed else ''}.1f}".replace("-", "−")
+
+
+def gain(scores):
+    """How much the SDR passes the mixture's, dB; None where either is not scored."""
+    sdr, mixture = scores.get("sdr"), scores.get("sdr_mixture")
+    return None if sdr is None or mixture is None else sdr - mixture
+
+
+def sortable(value):
+    """A score as JavaScript's Number reads it; empty where there is none."""
+    return "" if value is None else repr(float(value)).replace("inf", "Infinity")
+
+
+def place(value):
+    """Where a score lies on the bars' scale, percent."""
+    low, high = SCALE_DB
+    return round(float(percent(min(max(value, low), high), low, high)), 1)
+
+
+def shown(value):
+    """An option's value as its user would type it."""
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(str, value))
+    return "''" if value == "" else str(value)

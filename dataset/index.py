@@ -137,3 +137,8 @@ def write_rows(path, rows):
         open(temporary, "w", newline="", encoding="utf-8", errors=ERRORS) as file,
     ):
         csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+def shared_ids(clips, others):
+    """The sorted ids of videos that occur in both of two iterables of `Clip`."""
+    return sorted({clip.id for clip in clips} & {clip.id for clip in others})

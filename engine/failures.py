@@ -2,7 +2,7 @@
 
 import logging
 
-from engine import distributed
+from engine.machine import distributed
 from utils import UserError
 
 MAX_SHARE = 0.05  # of the list's clips that may fail

@@ -5,7 +5,7 @@
 # A second run goes on where the first was stopped, and trains nothing that is trained already.
 set -euo pipefail
 
-source "$(dirname -- "${BASH_SOURCE[0]}")/setup.sh"
+source "$(dirname -- "${BASH_SOURCE[0]}")/lib/setup.sh"
 
 data=data/demo
 num_gpus=$(python -c 'import torch; print(min(1, torch.cuda.device_count()))')
@@ -51,6 +51,6 @@ python create_index_files.py --root_audio "$data/audio" --root_frame "$data/fram
 echo "== 4/5 training" >&2
 python main.py "${flags[@]}"
 echo "== 5/5 evaluation on the validation clips" >&2
-id=$(python -c 'import arguments as a; print(a.model_id(a.parse_args(gpus_present=8)))' "${flags[@]}")
+id=$(python -c 'import arguments, engine.options as options; print(options.model_id(arguments.parse_args(gpus_present=8)))' "${flags[@]}")
 python main.py "${flags[@]}" --mode eval --id "$id" --num_vis 24 \
     --list_duets "$data/duets" --list_solos "$data/videos"

@@ -3,6 +3,6 @@
 # --lists, --list, --categories, --limit, --jobs, --cookies, --retry and others; --help tells them.
 set -euo pipefail
 
-source "$(dirname -- "${BASH_SOURCE[0]}")/setup.sh"
+source "$(dirname -- "${BASH_SOURCE[0]}")/lib/setup.sh"
 
 python -m dataset.download "$@"

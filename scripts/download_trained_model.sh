@@ -2,6 +2,6 @@
 # Fetch released weights into ckpt/<id>/: ./scripts/download_trained_model.sh [ID] [--url BASE] [--ckpt FOLDER]
 set -euo pipefail
 
-source "$(dirname -- "${BASH_SOURCE[0]}")/setup.sh"
+source "$(dirname -- "${BASH_SOURCE[0]}")/lib/setup.sh"
 
-python -m dataset.download_weights "$@"
+python -m models.download_weights "$@"

@@ -5,8 +5,8 @@
 set -euo pipefail
 
 folder="$(dirname -- "${BASH_SOURCE[0]}")"
-source "$folder/recipe.sh"
-source "$folder/setup.sh"
+source "$folder/lib/recipe.sh"
+source "$folder/lib/setup.sh"
 
 released=MUSIC-2mix-LogFreq-resnet18dilated-unet7-linear-frames3stride24-maxpool-binary-weightedLoss
 released+=-channels32-epoch100-step40_80

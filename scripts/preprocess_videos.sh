@@ -4,7 +4,7 @@
 # and --help nothing is indexed: when all shards are done, run create_index_files.py.
 set -euo pipefail
 
-source "$(dirname -- "${BASH_SOURCE[0]}")/setup.sh"
+source "$(dirname -- "${BASH_SOURCE[0]}")/lib/setup.sh"
 
 failed=0
 python -m dataset.preprocess "$@" || failed=$?

@@ -5,7 +5,7 @@
 set -euo pipefail
 
 from="$PWD"
-source "$(dirname -- "${BASH_SOURCE[0]}")/setup.sh"
+source "$(dirname -- "${BASH_SOURCE[0]}")/lib/setup.sh"
 project="$PWD"
 
 cd -- "$from"

@@ -3,7 +3,7 @@
 set -euo pipefail
 
 REQUIREMENTS=requirements-dev.txt
-source "$(dirname -- "${BASH_SOURCE[0]}")/setup.sh"
+source "$(dirname -- "${BASH_SOURCE[0]}")/lib/setup.sh"
 
 python -m ruff check .
 python -m ruff format --check .

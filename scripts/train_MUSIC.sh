@@ -4,8 +4,8 @@
 set -euo pipefail
 
 folder="$(dirname -- "${BASH_SOURCE[0]}")"
-source "$folder/recipe.sh"
+source "$folder/lib/recipe.sh"
 need_data "$@"
-source "$folder/setup.sh"
+source "$folder/lib/setup.sh"
 
 python main.py "${training[@]}" "$@"

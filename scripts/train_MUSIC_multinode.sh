@@ -17,7 +17,7 @@
 set -euo pipefail
 
 folder="$(dirname -- "${BASH_SOURCE[0]}")"
-source "$folder/recipe.sh"
+source "$folder/lib/recipe.sh"
 
 nnodes=1 endpoint="" id=MUSIC nproc="" restarts=3
 flags=()
@@ -52,7 +52,7 @@ if [[ -z $endpoint ]]; then
     endpoint=localhost:0 # any port that is free
 fi
 need_data "${flags[@]}"
-source "$folder/setup.sh"
+source "$folder/lib/setup.sh"
 
 nproc="${nproc:-$(python -c 'import torch; print(max(1, torch.cuda.device_count()))')}"
 python -m torch.distributed.run --rdzv-backend c10d --rdzv-endpoint "$endpoint" --rdzv-id "$id" \

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from arguments import batch_size, make_parser, model_id, parse_args, path_val, training_options
+from arguments import make_parser, parse_args
+from engine.options import batch_size, model_id, path_val, training_options
 from utils import UserError
 
 RECIPE = (
@@ -114,7 +115,7 @@ def test_evaluation_reads_the_options_of_the_run(tmp_path):
 
 def test_constants_that_two_rooms_know_agree():
     """Options must not load torch for a number."""
-    import arguments_checks
+    from engine import options
     from models import spectral
 
-    assert arguments_checks.NUM_LOG_FREQS == spectral.NUM_LOG_FREQS
+    assert options.NUM_LOG_FREQS == spectral.NUM_LOG_FREQS

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from arguments import model_id, parse_args
-from dataset.download_weights import RELEASED_ID
+from arguments import parse_args
+from engine.options import model_id
+from models.download_weights import RELEASED_ID
+from tests.helpers import PROJECT
 
-PROJECT = Path(__file__).parents[1]
 SCRIPTS = PROJECT / "scripts"
 
 
@@ -45,7 +46,7 @@ def run(script, *arguments, env, cwd="/"):
 
 @pytest.mark.parametrize(
     ("script", "module"),
-    [("download_trained_model.sh", "dataset.download_weights"), ("download_MUSIC.sh", "dataset.download")],
+    [("download_trained_model.sh", "models.download_weights"), ("download_MUSIC.sh", "dataset.download")],
 )
 def test_download_scripts_pass_their_arguments_on(environment, script, module):
     write_python(Path(environment["VIRTUAL_ENV"]) / "bin/python", 'printf "%s|" "$@"')
@@ -141,7 +142,7 @@ def test_evaluation_of_another_model(environment):
 
 def copy_project(folder):
     """The scripts and the requirements in a folder of their own."""
-    for path in [*SCRIPTS.glob("*.sh"), *PROJECT.glob("requirements*.txt")]:
+    for path in [*SCRIPTS.rglob("*.sh"), *PROJECT.glob("requirements*.txt")]:
         copy = folder / path.relative_to(PROJECT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
@@ -176,7 +177,7 @@ def set_up(project, **variables):
     env = bare_environment() | {"PYTHON": str(project.parent / "python")} | variables
     log = project.parent / "log"
     log.write_text("")
-    result = run("-c", f"source {shlex.quote(str(project / 'scripts/setup.sh'))}; pwd", env=env)
+    result = run("-c", f"source {shlex.quote(str(project / 'scripts/lib/setup.sh'))}; pwd", env=env)
     return result, log.read_text()
 
 
@@ -264,11 +265,13 @@ def test_tests_are_run_with_style(project):
 
 
 @pytest.mark.parametrize(
-    "script", [*sorted(SCRIPTS.glob("*.s*")), PROJECT / ".ci/run"], ids=lambda path: path.name
+    "script", [*sorted(SCRIPTS.rglob("*.s*")), PROJECT / ".ci/run"], ids=lambda path: path.name
 )
 def test_scripts_are_strict_and_can_be_run(script):
     text = script.read_text()
     assert text.startswith("#!/usr/bin/env bash\n")
     assert "\nset -euo pipefail\n" in text
-    assert os.access(script, os.X_OK) != (script.name in ("setup.sh", "recipe.sh"))
+    assert os.access(script, os.X_OK) != (script.parent.name == "lib"), (
+        "what lies in scripts/ can be run, in scripts/lib/ it is sourced"
+    )
     subprocess.run(["bash", "-n", script], check=True)

@@ -12,13 +12,14 @@ import torch
 from PIL import Image
 
 import separate
-from arguments import parse_args, training_options
+from arguments import parse_args
 from engine.build import build_separator
-from engine.outputs import cells_of
+from engine.options import training_options
+from engine.separation.places import cells_of
+from pages.overlay import energy_maps
 from tests.golden.golden_weights import fill
 from tests.videos import make_video, remux, tone
 from utils import UserError, run_ffmpeg, save_json
-from viz_overlay import energy_maps
 
 NETWORKS = (
     "--arch_sound unet5 --arch_frame resnet18fc --ngf 4 --num_channels 4 --imgSize 32 --audLen 16383".split()

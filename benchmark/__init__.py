@@ -1,0 +1,1 @@
+"""Speed and memory, measured beside the way older implementations work; `python -m benchmark`."""

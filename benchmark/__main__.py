@@ -1,0 +1,204 @@
+"""How fast this project is, beside older implementations: `python -m benchmark`.
+
+Measures the input pipeline, the training step, evaluation and separation, on data that it makes, and the same
+work done as older code does it (`benchmark.reference`), in turn within one run: what counts are the
+ratios. Prints a table and writes everything to a file. `--scaling` measures how costs grow instead.
+"""
+
+import argparse
+import os
+import platform
+import sys
+import tempfile
+from typing import NamedTuple
+
+import librosa
+import numpy as np
+import PIL
+import scipy
+import simplejpeg
+import torch
+import torchvision
+
+from arguments import parse_args
+from benchmark.data import FPS, HEIGHT, RATE, WIDTH, make_trees
+from benchmark.evaluation import measure_evaluation, measure_separation
+from benchmark.input import measure_input
+from benchmark.scaling import measure_scaling, scaling_lines
+from benchmark.step import measure_memory, measure_step
+from engine.build import build_sampling
+from utils import UserError, command, save_json
+
+RECIPE = "--loss bce --weighted_loss 1 --num_frames 3 --stride_frames 24 --pretrained none".split()
+SMALL = "--arch_sound unet5 --ngf 8 --num_channels 8 --imgSize 64 --audLen 16383 --workers 0".split()
+GPU_BATCH = 80  # as the recipe's 4 GPUs have together
+
+
+class Scale(NamedTuple):
+    """How much is measured."""
+
+    flags: tuple  # of main.py
+    rounds: int = 5
+    num_clips: int = 8
+    seconds: int = 180  # of a clip
+    items: int = 16  # examples that the input pipeline makes in a round
+    batch: int = 8  # mixtures of a step, and of evaluation
+    mixtures: int = 24  # of evaluation
+    separation_rounds: int = 3
+    separation_seconds: int = 12
+
+
+FULL = Scale(tuple(RECIPE))
+QUICK = Scale((*RECIPE, *SMALL), 1, 2, 20, 2, 2, 2, 1, 3)
+
+
+def measure(scale, amp):
+    """All figures of a `Scale`: {ratios, input, step, evaluation, separation, …}, as in the file."""
+    flags = [*scale.flags, "--num_gpus", "0", "--amp", amp]
+    ratios = {}
+    step = {"peak_bytes": _told("memory of a step", measure_memory, flags, scale.batch)}
+    with tempfile.TemporaryDirectory() as folder:
+        trees = _told("making data", make_trees, folder, scale.num_clips, scale.seconds)
+        sampling = build_sampling(parse_args(flags))
+        tables, found = _told("input pipeline", measure_input, trees, sampling, scale.rounds, scale.items)
+        ratios |= found
+        figures, ratios["step_cpu"] = _told("training step", measure_step, flags, scale.batch, scale.rounds)
+        evaluation, found = _told(
+            "evaluation", measure_evaluation, trees.old, flags, scale.rounds, scale.batch, scale.mixtures
+        )
+        ratios |= found
+    result = {"input": tables, "step": step | figures, "evaluation_s_per_mixture": evaluation}
+    result["separation"] = _told(
+        "separation", measure_separation, flags, scale.separation_rounds, scale.separation_seconds
+    )
+    if torch.cuda.is_available():
+        size = GPU_BATCH if scale == FULL else scale.batch
+        peaks = _told("memory of a step on the GPU", measure_memory, flags, size, "cuda")
+        figures, ratios["step_gpu"] = _told("GPU", measure_step, flags, size, scale.rounds, "cuda")
+        result["step_gpu"] = {"peak_bytes": peaks} | figures
+    return {"ratios": ratios} | result
+
+
+def _told(what, function, *args):
+    print(f"{what} …", file=sys.stderr)
+    return function(*args)
+
+
+def describe(scale, amp):
+    """{machine, versions, settings} for the file."""
+    cpu = platform.processor()
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            cpu = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), cpu)
+    modules = torch, torchvision, np, scipy, librosa, simplejpeg
+    return {
+        "machine": {
+            "cpu": cpu,
+            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "system": platform.platform(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
+        "versions": {"python": platform.python_version(), "PIL": PIL.__version__}
+        | {module.__name__: module.__version__ for module in modules},
+        "settings": scale._asdict()
+        | {
+            "amp": amp,
+            "tree_old": f"{WIDTH} x {HEIGHT} JPEG at {FPS}/s, wav of {RATE} Hz",
+            "tree_own": f"dataset.preprocess of the same videos, wav of {RATE} Hz",
+        },
+    }
+
+
+def table(result):
+    """Lines of Markdown: what was measured, by the reference path and by the project, and the ratio."""
+    ratios, tables = result["ratios"], result["input"]
+    rows = [("", "reference", "project", "ratio")]
+    speed = "samples_per_s_and_core"
+    for tree in ("old", "own"):
+        old, new = tables["reference"], tables[f"project_{tree}"]
+        rows.append(
+            _row(
+                f"input, {tree} tree, samples/s a core", old[speed], new[speed], ratios[f"input_{tree}_tree"]
+            )
+        )
+        for stage in ("sound", "decode", "resize", "rest"):
+            key = f"{stage}_ms"
+            rows.append(_row(f"— {stage}, ms a sample", old[key], new[key]))
+    for key, name in (("step", "step_cpu"), ("step_gpu", "step_gpu")):
+        if key in result:
+            rows += _step_rows(result[key], key.replace("_", " "), ratios[name])
+    each = result["evaluation_s_per_mixture"]
+    for name, found in (
+        ("evaluation", ratios["evaluation"]),
+        ("forward", None),
+        ("metric", ratios["metric"]),
+    ):
+        old, new = each[f"reference_{name}"], each[f"project_{name}"]
+        rows.append(_row(f"evaluation: {name}, s a mixture".replace(": evaluation", ""), old, new, found))
+    rows.append(_row("evaluation: page, s a mixture", None, each["project_page"]))
+    rows.append(_row("separation, x real time", None, result["separation"]["x_real_time"]))
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return [lines[0], "|---|---:|---:|---:|", *lines[1:]]
+
+
+def _step_rows(step, name, found):
+    old, new = step["reference"], step["project"]
+    rows = [_row(f"{name}, samples/s", old["samples_per_s"], new["samples_per_s"], found)]
+    rows.append(
+        _row(
+            f"— GFLOP/s, {step['gflop_per_sample']:.0f} GFLOP a sample",
+            old["gflop_per_s"],
+            new["gflop_per_s"],
+        )
+    )
+    for dtype in ("float32", "bfloat16"):
+        key, peak = f"share_of_{dtype}_peak", step["peak_gflop_per_s"][dtype]
+        rows.append(_row(f"— share of the {dtype} peak, {peak:.0f} GFLOP/s", old[key], new[key]))
+    peaks = {kind: value / 2**30 for kind, value in step["peak_bytes"].items()}
+    rows.append(_row("— peak memory, GiB", peaks["reference"], peaks["project"]))
+    return rows
+
+
+def _row(name, old, new, found=None):
+    cells = ["" if value is None else f"{value:.3g}" for value in (old, new)]
+    return name, *cells, f"{found['value']:.2f} ({found['low']:.2f}–{found['high']:.2f})" if found else ""
+
+
+def _parse(argv):
+    parser = argparse.ArgumentParser(prog="python -m benchmark", description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--out", default="benchmark.json", metavar="FILE", help="file to write (%(default)s)")
+    add("--quick", action="store_true", help="small networks, once: to see whether it works")
+    add("--scaling", action="store_true", help="how costs grow with batch, workers, length and list instead")
+    add("--amp", default="auto", help="the project's precision, as main.py has it (%(default)s)")
+    return parser.parse_args(argv)
+
+
+def _check_out(path):
+    folder = os.path.dirname(os.path.abspath(path))
+    if os.path.isdir(path):
+        raise UserError(f"--out {path}: a folder, expected a file")
+    if not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
+        raise UserError(f"--out {path}: no folder {folder} that can be written to")
+
+
+@command
+def main(argv=None):
+    """The command."""
+    args = _parse(argv)
+    _check_out(args.out)
+    scale = QUICK if args.quick else FULL
+    parse_args([*scale.flags, "--amp", args.amp])  # refuses what is no precision now, not later
+    if args.scaling:
+        result = measure_scaling([*scale.flags, "--amp", args.amp], args.quick)
+        lines = scaling_lines(result)
+    else:
+        result = measure(scale, args.amp)
+        lines = table(result)
+    save_json(args.out, describe(scale, args.amp) | result)
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""From lists of videos to files: `python -m dataset.download`."""

@@ -1,0 +1,202 @@
+"""yt-dlp with this project's settings: fetches one video and says what became of it."""
+
+import errno
+import io
+import logging
+import os
+import re
+import socket
+import urllib.error
+from typing import NamedTuple
+
+from yt_dlp import YoutubeDL
+from yt_dlp.networking.exceptions import HTTPError, TransportError
+from yt_dlp.utils import DownloadCancelled, DownloadError, ExtractorError, GeoRestrictedError, YoutubeDLError
+
+from dataset.download.video_list import FAILED, GONE
+from utils import UserError, path_ffmpeg
+
+URL_TEMPLATE = "https://www.youtube.com/watch?v={id}"
+FORMAT = "bv*+ba/b"  # the best by this order, first by the size of a picture's shorter side:
+FORMAT_ORDER = ["res:480", "ext:mp4:m4a", "vcodec:h264"]
+JS_RUNTIMES = ("deno", "node")  # YouTube's pages need one; yt-dlp takes what it finds of these
+MAX_REASON = 200  # characters
+REFUSED, UNREACHABLE, BROKEN, FULL = "refused", "unreachable", "broken", "full"  # how FAILED came about
+STATUS_KINDS = {403: REFUSED, 404: GONE, 408: BROKEN, 410: GONE, 429: REFUSED, 451: GONE}  # 5xx: BROKEN
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+ROUTE_ERRORS = (errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN)
+# YouTube tells these apart in words only. The first that is found counts.
+MESSAGES = (
+    (REFUSED, "not a bot|try again later|rate.limited|captcha|please sign in|page needs to be reloaded"),
+    (
+        GONE,
+        "private|video (is )?(unavailable|not available|no longer available)|has been removed|terminated"
+        "|copyright|blocked it|your country|confirm your age|age.restricted|members.only|join this channel"
+        "|requires payment|drm protected",
+    ),
+)
+
+logger = logging.getLogger(__name__)
+
+
+class Outcome(NamedTuple):
+    """How an attempt ended. kind: a state, or how it failed; pause: seconds that the server asks for."""
+
+    kind: str
+    reason: str = ""
+    pause: float = 0.0
+
+
+class Options(NamedTuple):
+    """How to ask, as the flags of these names; times in seconds. cookies: the text of the file."""
+
+    url_template: str = URL_TEMPLATE
+    attempts: int = 5
+    backoff: float = 5.0
+    wait: float = 2.0
+    timeout: float = 30.0
+    cookies: str | None = None
+    cookies_from_browser: str | None = None
+
+
+def judge(error):
+    """The Outcome that an exception of yt-dlp stands for: by its types if they tell, else by its words."""
+    causes = _causes(error)
+    kind, pause = FAILED, 0.0
+    answer = _first(causes, HTTPError)
+    if answer:
+        kind = STATUS_KINDS.get(answer.status, BROKEN if answer.status >= 500 else FAILED)
+        pause = _seconds(answer.response.headers.get("Retry-After"))
+    elif _first(causes, GeoRestrictedError):
+        kind = GONE
+    elif _first(causes, TransportError):
+        kind = UNREACHABLE if any(map(_is_no_connection, causes)) else BROKEN
+    elif any(map(_is_disk_full, causes)):
+        kind = FULL
+    elif isinstance(error, DownloadError) and len(causes) == 1:
+        kind = BROKEN  # yt-dlp gave up a transfer; it drops the exception then
+    elif (known := _first(causes, ExtractorError)) and known.expected:
+        matches = (kind for kind, words in MESSAGES if re.search(words, known.orig_msg, re.IGNORECASE))
+        kind = next(matches, FAILED)
+    return Outcome(kind, reason(causes), pause)
+
+
+def _first(causes, kind):
+    return next((cause for cause in causes if isinstance(cause, kind)), None)
+
+
+def _causes(error):
+    """An exception and all that led to it, the outermost first."""
+    found, left = [], [error]
+    while left:
+        error = left.pop(0)
+        if isinstance(error, BaseException) and error not in found:
+            found.append(error)
+            info = getattr(error, "exc_info", None) or (None, None, None)
+            left += [info[1], getattr(error, "cause", None), error.__cause__, error.__context__]
+    return found
+
+
+def _is_disk_full(error):
+    """Whether this process or ffmpeg, which has but words, could not write."""
+    return getattr(error, "errno", None) in DISK_ERRORS or "No space left on device" in str(error)
+
+
+def _is_no_connection(error):
+    """Whether this says that no connection was made. Names: the package requests may not be installed."""
+    return (
+        isinstance(error, socket.gaierror)
+        or getattr(error, "errno", None) in ROUTE_ERRORS
+        or isinstance(error, urllib.error.URLError)
+        or type(error).__name__ in ("ConnectTimeout", "ProxyError", "CertificateVerifyError")
+    )
+
+
+def reason(causes):
+    """One line for the ledger, without yt-dlp's trimmings."""
+    known, error = _first(causes, ExtractorError), causes[0]
+    own = isinstance(error, (YoutubeDLError, UserError))
+    text = known.orig_msg if known else str(error) if own else f"{type(error).__name__}: {error}"
+    text = re.split(r"[;,.]? please report this issue", " ".join(text.split()))[0]
+    text = re.sub(r"^(ERROR: |\[download\] (Got error: )?)+", "", text)
+    return text if len(text) <= MAX_REASON else text[: MAX_REASON - 1] + "…"
+
+
+def _seconds(text):
+    """Of a Retry-After header; a date counts as none."""
+    return float(text) if text and text.isdecimal() else 0.0
+
+
+class Sink:
+    """What yt-dlp speaks to: nothing goes to stdout; a warning goes to the log once, whatever the video."""
+
+    def __init__(self):
+        self._told = set()
+
+    def debug(self, message):
+        """Nothing."""
+
+    info = error = stdout = debug  # errors come as exceptions
+
+    def warning(self, message, **_):
+        text = re.sub(r"^(\[[\w:+-]+\] )?([A-Za-z0-9_-]{11}: )?", "", message)
+        if text not in self._told:
+            self._told.add(text)
+            logger.warning("yt-dlp: %s", text)
+
+
+class Client:
+    """yt-dlp for one job. halt: an Event that breaks transfers off."""
+
+    def __init__(self, options, sink, halt):
+        browser = options.cookies_from_browser
+        self._halt = halt
+        self._ydl = YoutubeDL(
+            {
+                "format": FORMAT,
+                "format_sort": FORMAT_ORDER,
+                "merge_output_format": "mp4",
+                "postprocessors": [{"key": "FFmpegVideoRemuxer", "preferedformat": "mp4"}],
+                "ffmpeg_location": path_ffmpeg(),
+                "cookiefile": io.StringIO(options.cookies) if options.cookies is not None else None,
+                "cookiesfrombrowser": tuple(browser.split(":", 1)) if browser else None,
+                "socket_timeout": options.timeout,
+                "retries": 0,  # the one who asks for a video decides on another attempt
+                "fragment_retries": 0,
+                "extractor_retries": 0,
+                "skip_unavailable_fragments": False,
+                "js_runtimes": {name: {} for name in JS_RUNTIMES},
+                "progress_hooks": [self._break_off],
+                "noplaylist": True,
+                "cachedir": False,
+                "quiet": True,
+                "noprogress": True,
+                "color": "no_color",
+                "logger": sink,
+            }
+        )
+        try:
+            _ = self._ydl.cookiejar  # read now: all jobs stand and fall with it
+        except YoutubeDLError as error:
+            raise UserError(f"cookies cannot be read: {reason(_causes(error))}") from None
+
+    def fetch(self, url, folder):
+        """Download into `folder`, or go on with what is there; returns the file's path.
+
+        Raises what yt-dlp raises. Names are hidden and end in .mp4 when the file is whole.
+        """
+        # It is a template, in which $HOME and the like are put in before %(…)s.
+        safe = folder.replace("%", "%%").replace("$", "%(dollar|$)s")
+        self._ydl.params["outtmpl"]["default"] = os.path.join(safe, ".%(format_id)s.%(ext)s")
+        files = self._ydl.extract_info(url).get("requested_downloads")
+        if not files:
+            raise UserError("no single video at this address")
+        return files[0]["filepath"]
+
+    def close(self):
+        """Let go of the connections."""
+        self._ydl.close()
+
+    def _break_off(self, _):
+        if self._halt.is_set():
+            raise DownloadCancelled

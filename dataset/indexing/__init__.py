@@ -1,0 +1,1 @@
+"""From folders of clips to index files and mixture lists."""

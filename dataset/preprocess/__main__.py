@@ -1,0 +1,202 @@
+"""Turn videos into the pictures and sounds that training reads: `python -m dataset.preprocess`.
+
+    <videos>/<category>/<id>.mp4  ->  <out>/frames/<category>/<id>.mp4/000001.jpg ...   `fps` a second
+                                      <out>/audio/<category>/<id>.wav                   mono, 16 bit
+                                      <out>/preprocess.csv                              what came of each
+
+Picture k shows what the video shows at (k - 0.5) / fps seconds, to half a picture. The outputs of a video
+appear whole or not at all. What is there already, made with the same settings, is left alone: a run goes on
+where one was stopped.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import os
+import re
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+
+from dataset.index import find_videos, strip_suffixes
+from dataset.ledger import Ledger
+from dataset.preprocess.benchmark import benchmark
+from dataset.preprocess.convert import Settings, convert
+from utils import UserError, command, progress, run_ffmpeg
+
+COLUMNS = ("video", "state", "reason", "frames", "seconds")
+
+
+def in_shard(name, shard):
+    """Whether a video belongs to `shard` = (i, n), i from 1 on; by its id, so that any machine agrees."""
+    number, count = shard
+    video = os.path.basename(strip_suffixes(name))
+    return int.from_bytes(hashlib.sha256(os.fsencode(video)).digest()[:8], "big") % count == number - 1
+
+
+def convert_all(root, out, jobs, settings=None, shard=(1, 1)):
+    """Convert the videos of a shard under `root` into `out`, `jobs` at a time, and write `preprocess.csv`.
+
+    Returns ({video: Result}, {video: why it failed}). Raises UserError if there are no videos, or if the same
+    command is running already.
+    """
+    names = [name for name in find_videos(root) if in_shard(name, shard)]
+    tag = "" if shard == (1, 1) else "-{}of{}".format(*shard)
+    targets, failures = _targets(names, out)
+    results = {}
+    with Ledger(os.path.join(out, f"preprocess{tag}.csv"), COLUMNS) as ledger, _staging(out, tag) as staging:
+        for name, reason in failures.items():
+            ledger.record(video=name, state="failed", reason=reason, frames="", seconds="")
+        tasks = {
+            name: (os.path.join(root, name), *paths, staging, settings) for name, paths in targets.items()
+        }
+        for name, outcome in _in_parallel(tasks, jobs):
+            if isinstance(outcome, Exception):
+                failures[name] = str(outcome)
+            else:
+                results[name] = outcome
+            ledger.record(video=name, **_row(outcome))
+    return results, failures
+
+
+def _row(outcome):
+    if isinstance(outcome, Exception):
+        return {"state": "failed", "reason": " ".join(str(outcome).split()), "frames": "", "seconds": ""}
+    state = "found" if outcome.found else "done"
+    return {
+        "state": state,
+        "reason": outcome.note,
+        "frames": outcome.num_frames,
+        "seconds": f"{outcome.seconds:.2f}",
+    }
+
+
+def _in_parallel(tasks, jobs):
+    """Yield (video, Result or the error) as they come; large videos begin first, so that all end together."""
+    names = sorted(tasks, key=lambda name: -_size(tasks[name][0]))
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = {pool.submit(convert, *tasks[name]): name for name in names}
+        try:
+            for future in progress(as_completed(futures), total=len(futures), unit="video"):
+                try:
+                    yield futures[future], future.result()
+                except (UserError, OSError) as error:
+                    yield futures[future], error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _size(path):
+    try:
+        return os.path.getsize(path)
+    except OSError:  # `convert` says what is wrong with it
+        return 0
+
+
+@contextlib.contextmanager
+def _staging(out, tag):
+    """A hidden folder for work in progress. Those of killed runs are removed; the ledger keeps others out."""
+    start = f".preprocess{tag or '-all'}-"
+    # An ffmpeg of a killed run may still be writing: without its folder it ends.
+    with tempfile.TemporaryDirectory(dir=out, prefix=start) as folder:
+        for name in os.listdir(out):
+            if name.startswith(start) and name != os.path.basename(folder):
+                os.rename(os.path.join(out, name), os.path.join(folder, name))
+        yield folder
+
+
+def _targets(names, out):
+    """{video: (folder of pictures, sound file)}, and {video: reason} where these would be another's."""
+    targets, failures, owners = {}, {}, {}
+    for name in names:
+        path_audio = os.path.join(out, "audio", strip_suffixes(name) + ".wav")
+        owner = owners.setdefault(path_audio, name)
+        if owner == name:
+            targets[name] = (os.path.join(out, "frames", name), path_audio)
+        else:
+            failures[name] = f"{owner} has the same id: rename or remove one of them"
+    return targets, failures
+
+
+def _number(lowest, highest=10**6):
+    def parse(text):
+        if not (text.isdecimal() and lowest <= int(text) <= highest):
+            wanted = f"a whole number from {lowest} to {highest}"
+            raise argparse.ArgumentTypeError(f"expected {wanted}, found {text!r}")
+        return int(text)
+
+    return parse
+
+
+def _shard(text):
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise argparse.ArgumentTypeError(f"expected i/n with i from 1 to n, as in 2/8, found {text!r}")
+    return int(match[1]), int(match[2])
+
+
+def _parse(argv):
+    parser = argparse.ArgumentParser(
+        prog="python -m dataset.preprocess", description="Turn videos into frames and sounds for training."
+    )
+    add, default = parser.add_argument, Settings()
+    add("--videos", default="data/videos", help="folder of <category>/<id>.mp4 (%(default)s)")
+    add("--out", default="data", help="folder to make frames/ and audio/ in (%(default)s)")
+    add("--fps", type=_number(1, 240), default=default.fps, help="pictures a second (%(default)s)")
+    add("--rate", type=_number(1000, 192_000), default=default.rate, help="samples a second (%(default)s)")
+    add(
+        "--short_side",
+        type=_number(0),
+        default=default.short_side,
+        help="pixels that the shorter side of a picture may have; 0: as it is (%(default)s)",
+    )
+    add("--jobs", type=_number(1), default=os.cpu_count() or 1, help="videos at a time (%(default)s)")
+    add("--shard", type=_shard, default=(1, 1), metavar="I/N", help="do only the I-th of N parts (all)")
+    add("--ffmpeg", metavar="PATH", help="another ffmpeg than the one that imageio-ffmpeg brings")
+    add("--benchmark", action="store_true", help="measure speed on some of the videos and write nothing")
+    return parser.parse_args(argv)
+
+
+@command
+def main(argv=None):
+    """Convert the videos that the command line names; exit status 1 if any of them failed."""
+    args = _parse(argv)
+    settings = Settings(args.fps, args.rate, args.short_side, args.ffmpeg)
+    run_ffmpeg(["-version"], ffmpeg=args.ffmpeg)  # one error if there is none, not one for each video
+    if args.benchmark:
+        print(
+            benchmark(
+                [os.path.join(args.videos, name) for name in find_videos(args.videos)], args.jobs, settings
+            )
+        )
+        return 0
+    start = time.monotonic()
+    results, failures = convert_all(args.videos, args.out, args.jobs, settings, args.shard)
+    _report(results, failures, args, time.monotonic() - start)
+    return int(bool(failures))
+
+
+def _report(results, failures, args, elapsed):
+    for name, result in sorted(results.items()):
+        if result.note:
+            print(f"note: {name}: {result.note}", file=sys.stderr)
+    for name in sorted(failures):
+        print(f"failed: {name}: {failures[name]}", file=sys.stderr)
+    made = [result.seconds for result in results.values() if result.made]
+    found = sum(result.found for result in results.values())
+    line = (
+        f"{len(results) + len(failures)} videos: {len(made)} made, {len(results) - len(made)} already there, "
+        f"{len(failures)} failed"
+    )
+    if made:
+        line += f"; {sum(made) / elapsed / args.jobs:.0f} seconds of video per second and job"
+    print(line)
+    if found:
+        print(
+            f"{found} of them do not say how they were made and were kept: remove them to have them made here"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

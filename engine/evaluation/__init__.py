@@ -1,0 +1,1 @@
+"""Scores, their files and the evaluation page."""

@@ -1,0 +1,173 @@
+"""Evaluation: separate the validation mixtures, score them, write metrics and the page."""
+
+import logging
+
+import numpy as np
+import torch
+
+from engine.evaluation.metrics import FIXED, SCORES, SILENT_ESTIMATE, find_silence, score_batch, summarize
+from engine.evaluation.results import Drawing, Mixture, submit
+from engine.failures import Failures
+from engine.machine import distributed
+from models.spectral import row_frequencies
+from utils import progress
+
+logger = logging.getLogger(__name__)
+
+MAX_PENDING = 32  # separated mixtures that wait for a worker; bounds memory
+
+
+class Evaluator:
+    """Separates and scores the mixtures of a loader.
+
+    model: what is called, `separator` itself or a DataParallel of it; pool: see `results.make_pool`.
+    bss: who computes SDR, SIR and SAR: "fast", a batch at a time on the device, or "mir_eval", in the pool.
+    """
+
+    def __init__(self, model, separator, device, loader, pool, path_list, bss="fast"):
+        self.model = model
+        self.separator = separator
+        self.device = device
+        self.loader = loader
+        self.pool = pool
+        self.failures = Failures(len(loader.dataset.clips), path_list)
+        self.bss = bss
+        # {mixture's index: its scores in `FIXED`}. The loader gives the same sounds for an index whenever it
+        # is asked, and these scores are made of sounds and true masks alone: the first run's hold for all.
+        self.fixed = {}
+        self.seen = {}  # {clip's number: what the networks of this run see of it}
+
+    def run(self, folder, num_vis=0, swapped=False):
+        """(summary, list of `Result`) of all mixtures; rows of the page for the first `num_vis` in `folder`.
+
+        swapped: score the control too, see `metrics.score_batch`. Raises UserError for too many failures.
+        """
+        self.model.eval()
+        self.seen.clear()
+        results, futures, num_failed = [], [], 0
+        try:
+            with progress(total=len(self.loader.sampler), desc="evaluation", unit="mixture") as bar:
+                for batch in self.loader:
+                    self.failures.add(batch)
+                    num_failed += len(batch["dropped"])
+                    for mixture in self._separate(batch, folder, num_vis, swapped):
+                        futures.append(submit(self.pool, mixture))
+                        if len(futures) > MAX_PENDING:
+                            results.append(futures.pop(0).result())
+                    bar.update(len(batch["info"]) + len(batch["dropped"]))
+                results += [future.result() for future in futures]
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+        self.failures.join()
+        results, num_failed = _join(results, num_failed)
+        for result in results:
+            if result.scores:
+                self.fixed[result.index] = {key: result.scores[key] for key in FIXED}
+            if result.complaint:
+                logger.warning("mixture %d is not on the page: %s", result.index, result.complaint)
+        return _summarize(results, num_failed, len(self.failures)), results
+
+    def _separate(self, batch, folder, num_vis, swapped):
+        """The separated mixtures of a batch, a `Mixture` each."""
+        if not batch["info"]:
+            return
+        tensors = [batch[key].to(self.device, non_blocking=True) for key in ("mix", "sources", "frames")]
+        with torch.no_grad():
+            pictures = self._look(batch["info"], tensors[2])
+            # By position: DataParallel would send a keyword to more GPUs than a small batch has mixtures for.
+            out = self.model(*tensors[:2], pictures, True)
+        length = out["waves"].shape[-1]
+        out |= {"mix": tensors[0][:, :length], "sources": tensors[1][..., :length]}
+        arrays = {key: value.float().cpu().numpy() for key, value in out.items()}
+        sounds = zip(*(arrays[key] for key in ("sources", "waves", "mix")), strict=True)
+        statuses = [find_silence(*each) for each in sounds]
+        scores = self._score(out, batch["info"], statuses, swapped)
+        clips = self.loader.dataset.clips
+        for b, info in enumerate(batch["info"]):
+            known = {} if statuses[b] else self.fixed.get(info["index"], {}) | scores.get(b, {})
+            by_worker = self.bss == "mir_eval" and not statuses[b]
+            drawn = info["index"] < num_vis
+            yield Mixture(
+                index=info["index"],
+                clips=[(clips[number].category, clips[number].name) for number in info["clips"]],
+                loss=float(arrays["loss"][b]),
+                mix=arrays["mix"][b],
+                sources=arrays["sources"][b],
+                estimates=arrays["waves"][b],
+                oracle=arrays["oracle"][b],
+                status=statuses[b],
+                scores=known,
+                missing={"swapped": swapped, "fixed": not known} if by_worker else None,
+                drawing=self._draw(arrays, b, info, tensors[0], tensors[2], folder) if drawn else None,
+            )
+
+    def _look(self, infos, frames):
+        """What the networks see in pictures [B, N, 3, T, H, W]; those of a clip are the same in all mixtures.
+
+        Several GPUs look for themselves, each at its part of the mixtures.
+        """
+        if self.model is not self.separator:
+            return frames
+        numbers = [number for info in infos for number in info["clips"]]
+        places = {number: place for place, number in enumerate(numbers) if number not in self.seen}
+        if places:
+            features = self.separator.look(frames.flatten(0, 1)[list(places.values()), None])
+            self.seen |= zip(places, features[:, 0], strict=True)
+        return torch.stack([self.seen[number] for number in numbers]).unflatten(0, frames.shape[:2])
+
+    def _score(self, out, infos, statuses, swapped):
+        """{number in the batch: its scores} of mixtures that are not silent, less those in `fixed`."""
+        scores = {}
+        for fixed in (False, True) if self.bss == "fast" else ():
+            picked = [b for b, info in enumerate(infos) if fixed == (info["index"] not in self.fixed)]
+            picked = [b for b in picked if not statuses[b]]
+            if picked:
+                sounds = [out[key][picked].float() for key in ("sources", "waves", "mix", "oracle")]
+                scores |= zip(picked, score_batch(*sounds, swapped, fixed), strict=True)
+        return scores
+
+    def _draw(self, out, b, info, mix, frames, folder):
+        dataset, settings = self.loader.dataset, self.separator.settings
+        sampling = dataset.sampling
+        energy = self.separator.pixel_energy(mix[b : b + 1], frames[b : b + 1])[0]
+        pairs = zip(info["clips"], info["centres"], strict=True)
+        return Drawing(
+            folder=folder,
+            masks=out["masks"][b],
+            true_masks=out["true_masks"][b],
+            weight=out["weight"][b, 0],
+            energy=energy.float().cpu().numpy(),
+            stills=frames[b, :, :, frames.shape[3] // 2].permute(0, 2, 3, 1).cpu().numpy(),
+            pictures=[dataset.window_pictures(*pair) for pair in pairs],
+            freqs=row_frequencies(sampling.aud_rate, settings.stft_frame, settings.log_freq).numpy(),
+            rate=sampling.aud_rate,
+            frame_rate=sampling.frame_rate,
+            hop=settings.stft_hop,
+        )
+
+
+def _join(results, num_failed):
+    """The same of all processes, the results in the order of the list."""
+    parts = distributed.gather((results, num_failed))
+    joined = sorted((result for part, _ in parts for result in part), key=lambda result: result.index)
+    return joined, sum(count for _, count in parts)
+
+
+def _summarize(results, num_failed, num_unreadable):
+    """The numbers of metrics.json: means over the mixtures that were scored, and counts.
+
+    num_failed: mixtures left out for clips that cannot be read; num_unreadable: such clips.
+    """
+    scores = summarize([result.scores for result in results if not result.status])
+    losses = [result.loss for result in results]
+    return {
+        "num_mixtures": len(results) + num_failed,
+        "num_failed": num_failed,
+        "num_clips_unreadable": num_unreadable,
+        "num_silent": sum(bool(result.status) for result in results),
+        "num_silent_estimates": sum(result.status == SILENT_ESTIMATE for result in results),
+        "loss": float(np.mean(losses)) if losses else None,
+        **{key: scores.get(key) for key in (*SCORES, *(key for key in scores if key not in SCORES))},
+    }

@@ -1,0 +1,284 @@
+"""How well places are heard and found, on videos of which it is known who plays where, and what.
+
+The truth lies beside a video <id>.mp4 as <id>.json: {"sources": [{"instrument", "box": [x, y, w, h],
+"track"}, …]}. Duets have two sources or more, with a track each; solos have one, whose track is the video's
+own sound.
+
+Sounds, of duets: SDR, SIR and SAR against the tracks of what each true box sounds like, of the automatic
+sources in their best assignment to the tracks, and of the mixture as every estimate.
+
+Places: e_i(p) is the share of the energy of source i's track that the mask of cell p passes, over the whole
+video. A cell that passes everything is loud and tells nothing, so the pointing game of duets is played on
+e_i(p) * e_i(p) / sum over j of e_j(p): how much of source i is heard at p, times how much of what is heard
+there is source i, all sources counted as equally loud. It is won if the largest lies in box i. The share of
+energy in the box is that of e_i alone. For solos both are of the energy heard at each cell: there is nothing
+to tell it from. Chance is the share of the cells that lie in the box.
+
+N sources; P = h * w cells; L samples at the networks' rate.
+"""
+
+import csv
+import json
+import logging
+import math
+import os
+import tempfile
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+import torch
+from scipy.optimize import linear_sum_assignment
+
+from dataset.index import ERRORS, find_videos, read_index, strip_suffixes
+from engine.evaluation.bss_eval import bss_eval
+from engine.evaluation.metrics import find_silence
+from engine.separation import places
+from engine.separation.passes import Rendering, Video, analyse, synthesise
+from engine.separation.places import cells_of
+from engine.separation.unpack import unpack
+from utils import UserError, file_url, progress, replacing, run_ffmpeg
+
+FILE_ROWS = "localisation.csv"
+PLACES = ("pointing", "pointing_chance", "energy_in_box")
+SOUNDS = tuple(f"{score}_{way}" for way in ("boxes", "automatic") for score in ("sdr", "sir", "sar"))
+KEYS = {"duets": (*SOUNDS, "sdr_mixture", *PLACES), "solos": PLACES}  # what is measured of each kind
+CHUNK = 64  # cells whose masks are taken to linear frequency at a time
+MAX_DB = 1000  # stands for infinity where sources are assigned
+
+logger = logging.getLogger(__name__)
+
+
+class Source(NamedTuple):
+    """Who plays: box is (x, y, width, height) in the video's pixels, track a sound file or None."""
+
+    instrument: str
+    box: tuple
+    track: str | None
+
+
+class Truth(NamedTuple):
+    """A video and what is true of it."""
+
+    video: str
+    sources: list
+
+    @property
+    def kind(self):
+        """`duets` or `solos`."""
+        return "duets" if len(self.sources) > 1 else "solos"
+
+
+def find_truths(list_duets, list_solos, list_val=""):
+    """List of `Truth` of two lists, each a folder of videos, a text file with a video a line, or "".
+
+    Of a folder of solos, only those whose id is in the index file `list_val` are taken, if there is one.
+    Raises UserError, naming the file, if there are no videos or the truth of one is not as it should be.
+    """
+    solos = _find_videos(list_solos) if list_solos else []
+    if os.path.isdir(list_solos) and os.path.isfile(list_val):
+        ids = {clip.id for clip in read_index(list_val)}
+        unseen = [video for video in solos if strip_suffixes(os.path.basename(video)) in ids]
+        if not unseen:
+            raise UserError(f"{list_solos}: none of its {len(solos)} videos is a clip of {list_val}")
+        solos = unseen
+    duets = _find_videos(list_duets) if list_duets else []
+    truths = [_read_truth(video, True) for video in duets]
+    return truths + [_read_truth(video, False) for video in solos]
+
+
+def _find_videos(path):
+    """Videos with a JSON beside them in a folder, or those that a text file names."""
+    if os.path.isdir(path):
+        videos = [os.path.join(path, name) for name in find_videos(path)]
+        videos = [video for video in videos if os.path.isfile(_path_truth(video))]
+    else:
+        try:
+            with open(path, encoding="utf-8", errors=ERRORS) as file:
+                videos = [line.strip() for line in file if line.strip()]
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such folder, and no such list of videos") from None
+    if not videos:
+        raise UserError(f"{path}: no videos with a .json beside them")
+    return videos
+
+
+def _path_truth(video):
+    return os.path.splitext(video)[0] + ".json"
+
+
+def _read_truth(video, is_duet):
+    path = _path_truth(video)
+    try:
+        with open(path, encoding="utf-8") as file:
+            sources = [_read_source(source, path) for source in json.load(file)["sources"]]
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file, expected the boxes of {os.path.basename(video)}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        expected = 'expected {"sources": [{"box": [x, y, width, height]}, …]}'
+        raise UserError(f"{path}: {expected}, found {error!r}") from None
+    if (len(sources) > 1) != is_duet or not sources:
+        raise UserError(
+            f"{path}: expected {'two sources or more' if is_duet else 'one source'}, found {len(sources)}"
+        )
+    for source in sources if is_duet else []:
+        if not source.track or not os.path.isfile(source.track):
+            raise UserError(f'{path}: expected a sound file as "track" of each, found {source.track}')
+    return Truth(video, sources)
+
+
+def _read_source(source, path):
+    box = tuple(float(number) for number in source["box"])
+    if len(box) != 4 or not all(map(math.isfinite, box)) or min(box[2:]) <= 0:
+        raise ValueError(f"box {source['box']}")
+    track = source.get("track")
+    return Source(
+        str(source.get("instrument", "")), box, track and os.path.join(os.path.dirname(path), track)
+    )
+
+
+def localise(pixels, device, sampling, truths, folder):
+    """Measure all `truths`; writes a row for each source into localisation.csv in `folder`.
+
+    pixels: a `models.pixels.PixelSeparator` on `device`; sampling: a `dataset.music.Sampling`. Returns
+    {kind: {"count", "failed", measure: mean over videos}}.
+    """
+    rows = []
+    for truth in progress(truths, desc="localisation", unit="video"):
+        found = {}
+        try:
+            found = _measure(truth, pixels, device, sampling)
+        except (UserError, OSError, soundfile.SoundFileError) as error:
+            logger.warning("left out: %s: %s", truth.video, error)
+        rows.append((truth, found))
+    _write_rows(os.path.join(folder, FILE_ROWS), rows)
+    kinds = dict.fromkeys(truth.kind for truth in truths)
+    return {kind: _summarize(kind, [found for truth, found in rows if truth.kind == kind]) for kind in kinds}
+
+
+def _measure(truth, pixels, device, sampling):
+    """{measure: [N]} of places, and for duets of sounds. Raises UserError, in words."""
+    with tempfile.TemporaryDirectory() as work:
+        unpacked = unpack(truth.video, work, sampling.frame_rate, sampling.aud_rate)
+        unpacked = unpacked._replace(own_sound=unpacked.sound)  # scores are of what the networks hear
+        video = Video(unpacked, sampling, pixels.separator.spectral.hop)
+        analysis = analyse(video, pixels, device)
+        boxes = np.stack([cells_of(source.box, unpacked.size, analysis.shape) for source in truth.sources])
+        if truth.kind == "solos":
+            return _score_places(analysis.energy.sum(axis=0)[None], boxes)
+        tracks = np.stack([_read_track(source.track, work, video) for source in truth.sources])
+        found = _score_places(passed_energy(video, pixels, device, analysis, tracks), boxes)
+        if len(boxes) > boxes[0].size:
+            raise UserError(f"{len(boxes)} sources, but {boxes[0].size} places in all")
+        groups = places.group(analysis.gram, len(boxes))[0].reshape(boxes.shape)
+        ways = [_synthesise(video, pixels, device, analysis, regions) for regions in (boxes, groups)]
+        mix = video.own_window(0, video.num_samples)[0].numpy()
+        return found | score_sounds(tracks, mix, *ways)
+
+
+def _read_track(path, work, video):
+    """[L] the sound file at `path`, as the networks would hear it; cut or filled up to the video's length."""
+    converted = os.path.join(work, "track.wav")
+    try:
+        run_ffmpeg(["-i", file_url(path), "-map", "0:a:0", "-ac", "1", "-ar", str(video.rate), converted])
+    except UserError as error:
+        raise UserError(f"{path}: cannot be read as sound: {error}") from None
+    with soundfile.SoundFile(converted) as file:
+        return file.read(video.num_samples, dtype="float32", fill_value=0.0)
+
+
+def passed_energy(video, pixels, device, analysis, tracks):
+    """[N, h, w] share of the energy of each track [N, L] that each cell's mask passes, over all windows."""
+    spectral, length = pixels.separator.spectral, video.sampling.aud_len
+    tracks = torch.nn.functional.pad(torch.from_numpy(tracks), (0, length))
+    passed, whole, done = 0.0, 0.0, 0
+    with torch.inference_mode():
+        for batch in video.windows("comparing"):
+            maps = torch.from_numpy(analysis.maps[done : done + len(batch)]).to(device)
+            done += len(batch)
+            _, feat_sound = pixels.listen(torch.stack([window.mix for window in batch]).to(device))
+            for n, window in enumerate(batch):
+                true = tracks[:, window.start : window.start + length].to(device)
+                power = spectral.stft(true).abs().square().flatten(1)
+                masks = pixels.cell_masks(maps[n : n + 1], feat_sound[n : n + 1])[0]
+                chunks = [spectral.unwarp(chunk).square().flatten(1) for chunk in masks.split(CHUNK)]
+                passed = (
+                    passed + torch.cat([power @ chunk.T for chunk in chunks], dim=1).double().cpu().numpy()
+                )
+                whole = whole + power.sum(dim=1, keepdim=True).double().cpu().numpy()
+    return (passed / np.maximum(whole, 1e-30)).reshape(-1, *analysis.shape)
+
+
+def _score_places(energy, boxes):
+    """{measure: [N]} of non-negative maps [N, h, w] and true cells bool [N, h, w]."""
+    energy, boxes = energy.reshape(len(energy), -1), boxes.reshape(len(boxes), -1)
+    clear = energy**2 / np.maximum(energy.sum(axis=0), 1e-30)
+    return {
+        "pointing": boxes[np.arange(len(boxes)), clear.argmax(axis=1)].astype(float),
+        "pointing_chance": boxes.mean(axis=1),
+        "energy_in_box": (energy * boxes).sum(axis=1) / np.maximum(energy.sum(axis=1), 1e-30),
+    }
+
+
+def _synthesise(video, pixels, device, analysis, regions):
+    """[N, L] the sounds of regions bool [N, h, w], as separate.py makes them."""
+    chunks = synthesise(video, pixels, device, analysis, Rendering(regions, consistent=True))
+    return np.concatenate([sounds[:-1, 0] for sounds, _ in chunks], axis=1)
+
+
+def score_sounds(tracks, mix, at_boxes, automatic):
+    """{measure: [N] dB} of estimates against tracks, all [N, L]. Raises UserError where one is silent."""
+    status = find_silence(tracks, np.concatenate([at_boxes, automatic]), mix)
+    if status:
+        raise UserError(status)
+    estimates = np.concatenate([at_boxes, automatic, mix[None]])
+    pairs = bss_eval(*(torch.from_numpy(sounds)[None] for sounds in (tracks, estimates)))
+    pairs = torch.cat(pairs).numpy()  # [3, N, 2 N + 1]: score, track, estimate
+    count = len(tracks)
+    own = pairs.diagonal(axis1=1, axis2=2)
+    scores = (*own, *_assign(pairs[:, :, count:-1]), pairs[0, :, -1])
+    return dict(zip((*SOUNDS, "sdr_mixture"), scores, strict=True))
+
+
+def _assign(pairs):
+    """(sdr, sir, sar), each [N], of the assignment of best mean SDR; pairs: [3, N tracks, N estimates]."""
+    sdr = np.nan_to_num(pairs[0], nan=-MAX_DB, posinf=MAX_DB, neginf=-MAX_DB)
+    rows, columns = linear_sum_assignment(sdr, maximize=True)
+    return pairs[:, rows, columns]
+
+
+def _summarize(kind, results):
+    """Means over the sources of a video, then over the videos that were measured; None without any."""
+    measured = [found for found in results if found]
+    summary = {"count": len(results), "failed": len(results) - len(measured)}
+    for key in KEYS[kind]:
+        means = [np.mean(found[key]) for found in measured if np.isfinite(found[key]).all()]
+        summary[key] = float(np.mean(means)) if means else None
+    return summary
+
+
+def _write_rows(path, rows):
+    """A row for each source; rows: of (Truth, {measure: [N]}, empty for videos that were left out)."""
+    with (
+        replacing(path) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8", errors=ERRORS) as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(["kind", "video", "source", "instrument", "status", *KEYS["duets"]])
+        for truth, found in rows:
+            for n, source in enumerate(truth.sources):
+                values = [f"{found[key][n]:.4f}" if key in found else "" for key in KEYS["duets"]]
+                status = "measured" if found else "left out"
+                writer.writerow([truth.kind, truth.video, n, source.instrument, status, *values])
+
+
+def localisation_line(summary):
+    """What `localise` returned, in a line."""
+    names = {"sdr_boxes": "SDR at boxes", "sdr_automatic": "automatic", "sdr_mixture": "mixture"}
+    names |= {"pointing": "pointing", "pointing_chance": "chance", "energy_in_box": "energy in box"}
+    parts = []
+    for kind, means in summary.items():
+        values = [f"{name} {means[key]:.2f}" for key, name in names.items() if means.get(key) is not None]
+        failed = f" ({means['failed']} failed)" if means["failed"] else ""
+        parts.append(f"{kind} {means['count']}{failed}: {', '.join(values) or 'none'}")
+    return f"[Localisation] {'; '.join(parts)}"

@@ -1,0 +1,102 @@
+"""Batches of training and validation mixtures, for this process."""
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from dataset.index import read_index, read_mixtures
+from dataset.music import MUSICMixDataset, collate
+from engine.build import build_sampling
+from engine.machine import distributed
+from engine.options import batch_size
+from utils import UserError
+
+SAMPLER_PART = 4096  # examples of an epoch that are numbers of Python at a time
+
+
+def build_train_loader(args):
+    """Batches of training mixtures, in an order that depends on seed and epoch alone; see `start_epoch`.
+
+    Of several processes each has its part of every joint batch.
+    """
+    dataset = _build_dataset(
+        args.list_train, args, train=True, pairs=args.mix_pairs, repeats=args.dup_trainset
+    )
+    if len(dataset) < batch_size(args):
+        raise UserError(
+            f"{args.list_train}: {len(dataset.clips)} clips in {args.dup_trainset} rounds (--dup_trainset) "
+            f"are fewer than the {batch_size(args)} of a batch"
+        )
+    sampler = EpochSampler(len(dataset), batch_size(args))
+    return DataLoader(dataset, sampler=sampler, drop_last=True, **_loader_options(args))
+
+
+class EpochSampler:
+    """This process's part of an epoch: of each joint batch of a random order every so manieth example."""
+
+    def __init__(self, length, joint_batch):
+        self.length = length
+        self.used = length - length % joint_batch
+        self.generator = torch.Generator()  # seeded alike in all processes, see `start_epoch`
+
+    def __iter__(self):
+        order = torch.randperm(self.length, generator=self.generator, dtype=torch.int32)[: self.used]
+        mine = order[distributed.rank() :: distributed.world_size()]
+        # Bit by bit: as a list, the millions of an epoch of a large index take half a gigabyte.
+        return (number for part in mine.split(SAMPLER_PART) for number in part.tolist())
+
+    def __len__(self):
+        return self.used // distributed.world_size()
+
+
+def start_epoch(loader, epoch):
+    """Let a training loader draw the examples of `epoch`, in the order of `epoch`."""
+    loader.dataset.set_epoch(epoch)
+    seed = np.random.SeedSequence([loader.dataset.seed, epoch]).generate_state(1)[0]
+    loader.sampler.generator.manual_seed(int(seed))
+
+
+def build_val_loader(args):
+    """Batches of the fixed validation mixtures, in the order of the list.
+
+    Of several processes each has its part.
+    """
+    if args.list_val_mix:
+        dataset = _build_fixed_dataset(args.list_val_mix, args)
+    else:
+        dataset = _build_dataset(
+            args.list_val, args, train=False, pairs=args.val_pairs, max_items=args.num_val
+        )
+    part = range(distributed.rank(), len(dataset), distributed.world_size())
+    return DataLoader(dataset, sampler=part, **_loader_options(args))
+
+
+def _build_dataset(path, args, **options):
+    try:
+        return MUSICMixDataset(read_index(path), build_sampling(args), seed=args.seed, **options)
+    except UserError as error:
+        message = str(error)
+        raise UserError(message if path in message else f"{path}: {message}") from None
+
+
+def _build_fixed_dataset(path, args):
+    """The mixtures of a mixture list."""
+    mixtures = read_mixtures(path)
+    num_mix = len(mixtures[0])
+    if num_mix != args.num_mix:
+        raise UserError(f"{path}: expected mixtures of {args.num_mix} clips (--num_mix), found {num_mix}")
+    mixtures = mixtures[: args.num_val] if args.num_val > 0 else mixtures
+    clips = list(dict.fromkeys(clip for mixture in mixtures for clip in mixture))
+    numbers = {clip: number for number, clip in enumerate(clips)}
+    mixtures = [tuple(numbers[clip] for clip in mixture) for mixture in mixtures]
+    return MUSICMixDataset(clips, build_sampling(args), train=False, seed=args.seed, mixtures=mixtures)
+
+
+def _loader_options(args):
+    return {
+        "batch_size": batch_size(args) // distributed.world_size(),
+        "num_workers": args.workers,
+        "collate_fn": collate,
+        "pin_memory": args.num_gpus > 0,
+        "persistent_workers": args.workers > 0,
+    }

@@ -1,0 +1,242 @@
+"""One run in several processes, as torchrun starts them: who this one is, and what they tell one another.
+
+Without torchrun there is one process, and everything here returns at once. Objects, counts and flags go by
+gloo, through the CPU; gradients and statistics by nccl where they lie on GPUs.
+"""
+
+import contextlib
+import functools
+import io
+import os
+import sys
+import time
+import uuid
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from engine.machine.sync_norm import synchronise_norms
+from utils import EXIT_USER_ERROR, UserError
+
+TIMEOUT = timedelta(hours=1)  # to wait for the others: the first process writes pages while they do
+POLL = 0.05  # seconds between two looks at torchrun's store
+# Keys in torchrun's store, which lives as long as torchrun does, over all restarts of its processes.
+ATTEMPT, TOLD, BEGUN = "attempt", "told", "begun"
+
+_store = None  # torchrun's, in a session
+
+
+def rank():
+    """The number of this process, 0 for the one that writes files and speaks."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size():
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main():
+    """True in the process that writes files and speaks."""
+    return rank() == 0
+
+
+def main_only(function):
+    """Decorate a function that returns nothing: it does nothing in the other processes."""
+
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        if is_main():
+            function(*args, **kwargs)
+
+    return wrapper
+
+
+def processes():
+    """(processes of this run, those of them on this machine)."""
+    return world_size(), int(os.environ["LOCAL_WORLD_SIZE"]) if dist.is_initialized() else 1
+
+
+def gpus_present():
+    """GPUs that this process may use: all, or one of those there are if torchrun started it."""
+    return min(torch.cuda.device_count(), 1 if dist.is_initialized() else sys.maxsize)
+
+
+def choose_device(num_gpus):
+    """The device of this process. Raises UserError if torchrun started more processes than there are GPUs."""
+    if not num_gpus or not dist.is_initialized():
+        return torch.device("cuda" if num_gpus else "cpu")
+    number, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if number >= count:
+        raise UserError(
+            f"torchrun started {processes()[1]} processes on a machine with {count} GPUs: "
+            f"--nproc-per-node {count}, or --num_gpus 0 for the CPU"
+        )
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)
+
+
+@contextlib.contextmanager
+def session():
+    """In it, processes that torchrun started know one another. A user's mistake in any of them ends all.
+
+    One of them raises it, to be printed; the others, which meet it too or find that one gone, exit quietly.
+    Restarts after it exit at once: they would only meet it again.
+    """
+    global _store
+    if not dist.is_torchelastic_launched():
+        yield
+        return
+    _store, number, size = next(iter(dist.rendezvous("env://", timeout=TIMEOUT)))
+    if _store.check([TOLD]):
+        sys.exit(EXIT_USER_ERROR)
+    attempt = _meet(_store, number, size)
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    store = dist.PrefixStore(f"{ATTEMPT}/{attempt}", _store)
+    dist.init_process_group(backend, store=store, rank=number, world_size=size, timeout=TIMEOUT)
+    _recall(attempt)
+    try:
+        yield
+    except (UserError, OSError):
+        if not _first_to_tell():
+            sys.exit(EXIT_USER_ERROR)
+        raise
+    except Exception:
+        if _store.check([TOLD]):  # the other end of a connection has told its error, and gone
+            sys.exit(EXIT_USER_ERROR)
+        raise
+    dist.destroy_process_group()
+    _store = None
+
+
+def _meet(store, number, size):
+    """The number of this attempt, on which only living processes agree.
+
+    torchrun keeps its store over restarts, with the addresses of processes that are dead, and its own count
+    of restarts is not the same on all machines. So the first process counts, and names those that it heard.
+    """
+    me = uuid.uuid4().hex
+    if number == 0:
+        attempt = store.add(ATTEMPT, 1)
+        names = [store.get(f"{attempt}/{other}") for other in range(1, size)]
+        store.set(f"{attempt}/met", b" ".join(names))
+        return attempt
+    while True:
+        attempt, met = store.add(ATTEMPT, 0), False
+        if attempt:
+            store.set(f"{attempt}/{number}", me)
+            key = f"{attempt}/met"
+            met = store.check([key]) and me in store.get(key).decode().split()
+        if met:
+            return attempt
+        time.sleep(POLL)
+
+
+def _recall(attempt):
+    """Note that the run has begun where the store has forgotten it, as it is on another machine now."""
+    restarts = gather(int(os.environ["TORCHELASTIC_RESTART_COUNT"]))
+    if attempt == 1 and max(restarts):
+        _store.set(BEGUN, b"")
+
+
+@main_only
+def mark_begun():
+    """Note that from now on the run in its folder is this torchrun's, see `has_begun`."""
+    if _store:
+        _store.set(BEGUN, b"")
+
+
+def has_begun():
+    """True in a process that torchrun restarted after `mark_begun`: there is a run to go on with."""
+    return _store is not None and _store.check([BEGUN])
+
+
+def _first_to_tell():
+    return _store.add(TOLD, 1) == 1
+
+
+@contextlib.contextmanager
+def one_voice():
+    """If the block ends the program, as argparse does, one process prints what it had to say."""
+    if not dist.is_initialized():
+        yield
+        return
+    out, err = io.StringIO(), io.StringIO()
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            yield
+    except SystemExit:
+        if _first_to_tell():
+            print(out.getvalue(), end="", flush=True)
+            print(err.getvalue(), end="", file=sys.stderr, flush=True)
+        raise
+
+
+def gather(value):
+    """[value of each process], the same list in all; waits for all of them."""
+    if not dist.is_initialized():
+        return [value]
+    values = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def check_same(values):
+    """Raise UserError, naming what differs, if the dict `values` is not the same in all processes."""
+    for number, found in enumerate(gather(values)):
+        differing = sorted(key for key in values | found if values.get(key) != found.get(key))
+        if differing:
+            raise UserError(
+                f"processes {rank()} and {number} differ in {', '.join(differing)}: all machines need the "
+                "same command, and the same files at the same places"
+            )
+
+
+def everywhere(flag):
+    """True if `flag` is true in all processes; waits for all of them."""
+    return bool(_reduce(torch.tensor(int(flag)), dist.ReduceOp.MIN))
+
+
+def mean(value):
+    """The mean of a number over all processes; waits for all of them."""
+    return _reduce(torch.tensor(value, dtype=torch.float64), dist.ReduceOp.SUM).item() / world_size()
+
+
+def _reduce(tensor, operation):
+    if dist.is_initialized():
+        dist.all_reduce(tensor, operation)
+    return tensor
+
+
+def share_gradients(module, device, sync_bn):
+    """What is called in training instead of `module`: under torchrun it averages gradients over processes.
+
+    sync_bn: batch normalisation, too, is over the batches of all processes. Otherwise each process has its
+    own statistics, until `average_norms`.
+    """
+    if not dist.is_initialized():
+        return module
+    if sync_bn:
+        synchronise_norms(module, device)
+    ids = [device.index] if device.type == "cuda" else None
+    model = nn.parallel.DistributedDataParallel(module, device_ids=ids)
+    model.broadcast_buffers = False  # the argument is called otherwise in newer versions of torch
+    return model
+
+
+def sharing(model, due):
+    """The context of a forward and backward pass; gradients stay in this process if sharing is not due."""
+    if due or not isinstance(model, nn.parallel.DistributedDataParallel):
+        return contextlib.nullcontext()
+    return model.no_sync()
+
+
+@torch.no_grad()
+def average_norms(module):
+    """Let all processes have the mean of their batch normalisations' running statistics."""
+    norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm)]
+    for buffer in (buffer for norm in norms for buffer in (norm.running_mean, norm.running_var)):
+        buffer.copy_(_reduce(buffer.clone(), dist.ReduceOp.SUM) / world_size())

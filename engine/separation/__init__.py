@@ -1,0 +1,1 @@
+"""Any video to the sound of its places."""

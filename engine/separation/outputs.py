@@ -1,0 +1,181 @@
+"""What separate.py writes of a video: sounds, videos, numbers and the page."""
+
+import contextlib
+import glob
+import os
+from typing import NamedTuple
+
+import numpy as np
+import scipy.fft
+import soundfile
+from PIL import Image
+
+from dataset.frames import path_frame
+from engine.separation import places
+from engine.separation.passes import Rendering, Video, analyse, synthesise
+from engine.separation.places import cells_of
+from engine.separation.unpack import unpack, write_copy
+from pages import listen, overlay
+from utils import UserError, replacing, save_json
+
+COLOURS = ("#e4572e", "#2e86ab", "#5fad56", "#b07bac", "#f2c14e", "#4d9de0", "#e15554", "#3bb273")
+MAX_COLUMNS = 2000  # of the spectrogram of the whole
+SPECTROGRAM_SECONDS = 0.1  # of one of its columns
+THUMBNAIL = 320  # pixels of its width
+
+
+class Request(NamedTuple):
+    """What the user asks for."""
+
+    num_sources: int = 2
+    points: list | None = None  # of (x, y), pixels of the video
+    boxes: list | None = None  # of (x, y, width, height)
+    consistent: bool = True
+    own_rate: int | None = None  # samples/s of what is written, None: the video's
+    path_sound: str | None = None  # of a picture
+    notes: tuple = ()  # lines for the page
+
+
+def write_outputs(path, folder, work, pixels, sampling, request):
+    """Take the video at `path` apart into `folder`; `work` is an empty folder for the meantime.
+
+    Returns a line about it. Raises UserError if the video cannot be used.
+    """
+    device = next(pixels.parameters()).device
+    rates = sampling.frame_rate, sampling.aud_rate
+    unpacked = unpack(path, work, *rates, request.path_sound, request.own_rate)
+    video = Video(unpacked, sampling, pixels.separator.settings.stft_hop)
+    analysis = analyse(video, pixels, device)
+    regions, labels = find_regions(analysis, unpacked.size, request)
+    parts, gains = places.basis(analysis.gram)
+    for old in glob.glob(os.path.join(glob.escape(folder), "source[0-9]*.wav")):
+        os.remove(old)  # of an earlier run, perhaps with more sources
+    names = [f"source{n}" for n in range(1, len(regions) + 1)]
+    chunks = synthesise(video, pixels, device, analysis, Rendering(regions, request.consistent, parts))
+    page = listen.PageWriter(folder, video.rate, gains.shape[1] + len(names) + 1)
+    energies = _write_sounds(chunks, folder, [*names, "residual"], video, page)
+    times = [video.centre(start) for start in video.starts]
+    colours = places.colours(analysis.gram).reshape(*analysis.shape, 3)
+    _write_videos(unpacked, folder, analysis.energy, colours, times, sampling.frame_rate)
+    sources = _describe(names, labels.reshape(analysis.shape), energies)
+    line = f"{unpacked.seconds:.1f} s, " + ", ".join(f"{s['name']} {s['share']:.0%}" for s in sources)
+    _write_numbers(folder, path, unpacked, analysis, times, sources, request)
+    page.close(_page_info(path, unpacked, video, analysis, colours, times, gains, sources, request))
+    return line
+
+
+def find_regions(analysis, size, request):
+    """Cells bool [K, h, w] of each source, and [P] the source that each cell is counted to, -1 for none.
+
+    size: (width, height) of the video. Raises UserError for points and boxes that lie outside of it.
+    """
+    shape = analysis.shape
+    if not (request.points or request.boxes):
+        if request.num_sources > np.prod(shape):
+            raise UserError(f"--num_sources {request.num_sources}: there are {np.prod(shape)} places in all")
+        regions, labels = places.group(analysis.gram, request.num_sources)
+        return regions.reshape(-1, *shape), labels
+    rectangles = request.boxes or [(x, y, 0, 0) for x, y in request.points]
+    regions = np.stack([cells_of(rectangle, size, shape) for rectangle in rectangles])
+    return regions, np.where(regions.any(axis=0), regions.argmax(axis=0), -1).ravel()
+
+
+def _write_sounds(chunks, folder, names, video, page):
+    """Write a wav for each name and hand everything to the page, as it comes. Returns the names' energies."""
+    energies = np.zeros(len(names))
+    with contextlib.ExitStack() as stack:
+        files = []
+        for name in names:
+            path = stack.enter_context(replacing(os.path.join(folder, f"{name}.wav")))
+            options = {"samplerate": video.rate, "channels": video.channels, "subtype": "PCM_16"}
+            files.append(stack.enter_context(soundfile.SoundFile(path, "w", **options)))
+        for separated, streams in chunks:
+            for file, wave in zip(files, separated, strict=True):
+                file.write(np.clip(wave.T, -1, 1))
+            energies += np.square(separated, dtype=np.float64).sum(axis=(1, 2))
+            page.add(np.concatenate([streams, separated.mean(axis=1)]))
+    return energies
+
+
+def _write_videos(unpacked, folder, energy, colours, times, fps):
+    write_copy(unpacked.video, os.path.join(folder, "video.mp4"), unpacked.seconds)
+    count = unpacked.num_frames
+    maps = {
+        "heatmap.mp4": overlay.energy_maps(energy, times, count, fps),
+        "embeddings.mp4": overlay.embedding_maps(colours, count),
+    }
+    for name, each in maps.items():
+        overlay.write_overlay(os.path.join(folder, name), unpacked.frames, fps, each, unpacked.own_sound)
+    with Image.open(path_frame(unpacked.frames, max(1, count // 2))) as picture:
+        picture.thumbnail((THUMBNAIL, THUMBNAIL))
+        with replacing(os.path.join(folder, "thumbnail.jpg")) as temporary:
+            picture.save(temporary)
+
+
+def _describe(names, labels, energies):
+    """The sources, for the page and for separated.json."""
+    total = max(energies.sum(), 1e-30)
+    return [
+        {
+            "name": name,
+            "file": f"{name}.wav",
+            "colour": COLOURS[n % len(COLOURS)],
+            "cells": np.argwhere(labels == n).tolist(),
+            "share": float(energies[n] / total),
+        }
+        for n, name in enumerate(names)
+    ]
+
+
+def _write_numbers(folder, path, unpacked, analysis, times, sources, request):
+    save_json(
+        os.path.join(folder, "separated.json"),
+        {
+            "video": path,
+            "size": unpacked.size,
+            "seconds": unpacked.seconds,
+            "cells": analysis.shape,
+            "sources": [
+                {key: source[key] for key in ("name", "file", "cells", "share")} for source in sources
+            ],
+            "times": times,
+            "energy": np.round(analysis.energy, 4).tolist(),
+            "settings": {**request._asdict(), "notes": list(request.notes)},
+        },
+    )
+
+
+def _page_info(path, unpacked, video, analysis, colours, times, gains, sources, request):
+    height, width = analysis.shape
+    spectrogram, top = _spectrogram(unpacked.own_sound)
+    with Image.open(path_frame(unpacked.frames, 1)) as picture:
+        size = picture.size
+    return listen.PageInfo(
+        title=os.path.basename(path),
+        video="video.mp4",
+        size=size,
+        seconds=video.num_samples / video.rate,
+        gains=gains.reshape(height, width, -1).astype(np.float32),
+        times=np.array(times),
+        energy=analysis.energy,
+        colours=colours,
+        sources=sources,
+        residual="residual.wav",
+        downloads=[(name, name) for name in ("heatmap.mp4", "embeddings.mp4", "separated.json")],
+        spectrogram=spectrogram,
+        spectrogram_top=top,
+        notes=[*request.notes, f"{height} × {width} places, windows of {len(times)} moments"],
+    )
+
+
+def _spectrogram(path):
+    """Magnitudes float32 [F, T] of the whole file, T at most MAX_COLUMNS, and the Hz of the last row."""
+    with soundfile.SoundFile(path) as file:
+        length = round(SPECTROGRAM_SECONDS * file.samplerate) // 2 * 2
+        count = min(MAX_COLUMNS, max(1, file.frames // (length // 2)))
+        columns = []
+        for n in range(count):
+            file.seek(min(round(n * file.frames / count), max(0, file.frames - length)))
+            wave = file.read(length, always_2d=True, fill_value=0.0).mean(axis=1)
+            columns.append(np.abs(scipy.fft.rfft(wave * np.hanning(length))))
+        return np.stack(columns, axis=1).astype(np.float32), file.samplerate / 2

@@ -1,0 +1,129 @@
+"""What the places of a picture sound like: which sound alike, how loud each is, and a few streams of which
+the sound of any place can be put together.
+
+All of it comes from the Gram matrix of the cells' sounds, [P, P]: inner products of their masked spectrograms
+over the whole video. P = h * w cells; W windows.
+"""
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+
+from utils import UserError
+
+MAX_STREAMS = 12  # of the basis
+MIN_CAPTURED = (
+    0.99  # correlation of a cell's sound with what the basis gives, which more streams are taken for
+)
+LOUD = 0.02  # of the loudest cell's energy: quieter ones are not asked for that
+NUM_DIMENSIONS = 8  # of the space in which cells are grouped
+MIN_SPREAD = 0.01  # of the embedding, where sounds are of length 1: closer ones are equal but for rounding
+CORE = 0.5  # share of a group's cells, those least like the other groups, that speak for it
+
+
+class Analysis(NamedTuple):
+    """A video's places."""
+
+    maps: np.ndarray  # [W, C, h, w] image features of each window, not activated
+    energy: np.ndarray  # [W, h, w]
+    gram: np.ndarray  # [P, P]
+
+    @property
+    def shape(self):
+        """(h, w)."""
+        return self.energy.shape[1:]
+
+
+def analyse(windows):
+    """windows: an iterable of (maps [B, C, h, w], magnitude [B, F, T], masks [B, P, F, T]) tensors."""
+    all_maps, energies, gram = [], [], 0.0
+    for maps, magnitude, masks in windows:
+        for one, mask in zip(magnitude, masks, strict=True):
+            sounds = (mask * one).flatten(1)
+            product = (sounds @ sounds.T).double().cpu().numpy()
+            gram = gram + product
+            energies.append(np.diag(product).reshape(maps.shape[2:]).copy())  # a view would keep the matrix
+        all_maps.append(maps.cpu().numpy())
+    return Analysis(np.concatenate(all_maps), np.stack(energies), gram)
+
+
+def embed(gram):
+    """[P, D] the places by their sounds, whatever their loudness; the mean is taken off."""
+    norms = np.sqrt(np.maximum(np.diag(gram), 1e-12 * np.diag(gram).max() + 1e-30))
+    values, vectors = np.linalg.eigh(gram / norms / norms[:, None])
+    points = vectors[:, ::-1] * np.sqrt(np.maximum(values[::-1], 0))
+    weights = np.diag(gram) / max(np.trace(gram), 1e-30)
+    points = points - weights @ points
+    left, scale, _ = np.linalg.svd(points, full_matrices=False)
+    return (left * scale)[:, :NUM_DIMENSIONS]
+
+
+def group(gram, num_groups, seed=0):
+    """Cells bool [K, P] that speak for each of `num_groups` kinds of sound, and every cell's group [P].
+
+    k-means of the cells' sounds, weighted by energy; the cells least like the other groups speak for one.
+    Where there are fewer kinds than asked for, the loudest cells are groups of their own.
+    """
+    points, weights = embed(gram), np.diag(gram)
+    weights = weights / max(weights.max(), 1e-30) + 1e-6
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer kinds than groups
+        model = KMeans(num_groups, n_init=10, random_state=seed).fit(points, sample_weight=weights)
+    distances = model.transform(points)
+    labels = distances.argmin(axis=1)
+    for k in set(range(num_groups)) - set(labels):
+        spare = np.bincount(labels)[labels] > 1
+        labels[np.argmax(spare * weights)] = k
+    cores = []
+    for k in range(num_groups):
+        others = np.delete(distances, k, axis=1)
+        margin = (others.min(axis=1) if others.size else 0.0) - distances[:, k]
+        mine = labels == k
+        cores.append(mine & (margin >= np.quantile(margin[mine], 1 - CORE)))
+    return np.stack(cores), labels
+
+
+def colours(gram):
+    """uint8 [P, 3]: three main components of the sounds as colours; equal sounds, equal colours."""
+    points = np.pad(embed(gram), ((0, 0), (0, 3)))[:, :3]
+    spread = max(np.abs(points).max(), MIN_SPREAD)
+    return np.round((points / spread + 1) / 2 * 255).astype(np.uint8)
+
+
+def basis(gram):
+    """The streams that the page plays: (parts [P, R], gains [P, R]).
+
+    Stream r is the sum of parts[p, r] times the sound of place p, and never louder than the mixture; the
+    sound of p is nearly the sum of gains[p, r] times stream r.
+    """
+    energy = np.diag(gram)
+    norms = np.sqrt(np.maximum(energy, LOUD * energy.max()) + 1e-30)
+    scaled = gram / norms / norms[:, None]
+    vectors = np.linalg.eigh(scaled)[1][:, ::-1]
+    for size in range(1, min(MAX_STREAMS, len(gram)) + 1):
+        one = vectors[:, :size]
+        lost = np.diag(scaled) - ((one @ one.T) * scaled).sum(axis=1)
+        if lost.max() <= 1 - MIN_CAPTURED**2:
+            break
+    parts = one / norms[:, None]
+    scale = np.abs(parts).sum(axis=0)
+    return parts / scale, one * norms[:, None] * scale
+
+
+def cells_of(rectangle, size, shape):
+    """Cells bool [h, w] whose centres lie in (x, y, width, height) of a video of `size`, or the next one."""
+    x, y, width, height = rectangle
+    if x >= size[0] or y >= size[1]:
+        raise UserError(f"({x:g}, {y:g}) lies outside of the video, which is {size[0]} × {size[1]} pixels")
+    rows, columns = shape
+    centres_y = (np.arange(rows) + 0.5) * size[1] / rows
+    centres_x = (np.arange(columns) + 0.5) * size[0] / columns
+    inside = (
+        ((centres_y >= y) & (centres_y <= y + height))[:, None] & (centres_x >= x) & (centres_x <= x + width)
+    )
+    if not inside.any():
+        inside[np.abs(centres_y - y - height / 2).argmin(), np.abs(centres_x - x - width / 2).argmin()] = True
+    return inside

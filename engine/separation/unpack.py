@@ -1,0 +1,87 @@
+"""A video, or a picture and a sound, as separation reads it: pictures, sound at two rates, a small copy."""
+
+import io
+import os
+from typing import NamedTuple
+
+from PIL import Image, ImageOps
+
+from dataset.frames import open_picture
+from dataset.preprocess.convert import Settings, convert
+from utils import UserError, file_url, replacing, run_ffmpeg
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+MAX_WIDTH, MAX_HEIGHT = 854, 480  # pixels of the copy for browsers
+CRF = 26  # of its pictures: constant quality, 0 the best
+CRF_STILL = 8  # of a picture's that becomes a video
+KEY_SECONDS = 1  # between two pictures that a player can jump to
+
+
+class Unpacked(NamedTuple):
+    """A video's parts on disk."""
+
+    video: str  # the video itself, or one that was made of a picture and a sound
+    frames: str  # folder of pictures, numbered from 1
+    num_frames: int
+    sound: str  # wav at the networks' rate, mono
+    own_sound: str  # wav at the video's own rate, all channels
+    size: tuple  # (width, height) of the video in square pixels, upright
+    seconds: float
+
+
+def unpack(path, folder, fps, rate, path_sound=None, own_rate=None):
+    """Unpack the video at `path` into the empty `folder`; with `path_sound`, `path` is a picture beside it.
+
+    fps: pictures/s; rate: of the networks; own_rate: of the sound that is taken apart, None for the video's.
+    Raises UserError, in words, if the video cannot be used.
+    """
+    size = None
+    if path_sound or path.lower().endswith(PICTURE_SUFFIXES):
+        path, size = _from_picture(path, path_sound, folder, fps)
+    frames, sound = os.path.join(folder, "frames"), os.path.join(folder, "sound.wav")
+    result = convert(path, frames, sound, folder, Settings(fps, rate))
+    own_sound = os.path.join(folder, "own.wav")
+    flags = ["-map", "0:a:0", "-af", "aresample=async=1:first_pts=0", "-t", f"{result.seconds:.6f}"]
+    flags += ["-ar", str(own_rate)] if own_rate else []
+    run_ffmpeg(["-i", file_url(path), *flags, "-c:a", "pcm_s16le", "-rf64", "auto", file_url(own_sound)])
+    return Unpacked(path, frames, result.num_frames, sound, own_sound, size or _size(path), result.seconds)
+
+
+def _size(path):
+    squares = "scale=w='round(iw*max(sar,1))':h='round(ih/min(sar,1))'"
+    flags = ["-map", "0:V:0", "-frames:v", "1", "-vf", squares, "-f", "image2pipe", "-c:v", "png", "-"]
+    with Image.open(io.BytesIO(run_ffmpeg(["-i", file_url(path), *flags]))) as picture:
+        return picture.size
+
+
+def write_copy(path, path_copy, seconds):
+    """Write the first `seconds` of a video as H.264 and AAC of at most 480p, which every browser plays."""
+    size = f"min(1,min({MAX_WIDTH}/max(iw,ih),{MAX_HEIGHT}/min(iw,ih)))"
+    scale = f"scale=w='2*round(iw*min(sar,1)*{size}/2)':h='2*round(ih/max(sar,1)*{size}/2)',setsar=1"
+    source = ["-i", file_url(path), "-map", "0:V:0", "-map", "0:a:0", "-t", f"{seconds:.3f}"]
+    keys = f"expr:gte(t,n_forced*{KEY_SECONDS})"
+    coding = ["-c:v", "libx264", "-preset", "veryfast", "-crf", str(CRF), "-force_key_frames", keys]
+    layout = ["-pix_fmt", "yuv420p", "-c:a", "aac", "-b:a", "128k", "-ac", "2", "-movflags", "+faststart"]
+    with replacing(path_copy) as temporary:
+        run_ffmpeg([*source, "-vf", scale, *coding, *layout, file_url(temporary)])
+
+
+def _from_picture(path, path_sound, folder, fps):
+    """A video of one picture, upright, for as long as the sound lasts; and the picture's (width, height)."""
+    if not path_sound:
+        raise UserError("a picture needs a sound to go with it: --audio FILE")
+    if not os.path.isfile(path_sound):
+        raise UserError(f"{path_sound}: no such file")
+    picture = ImageOps.exif_transpose(open_picture(path))
+    size = picture.size
+    picture.thumbnail((MAX_WIDTH, MAX_WIDTH))
+    still, video = os.path.join(folder, "picture.png"), os.path.join(folder, "picture.mkv")
+    picture.save(still)
+    inputs = ["-loop", "1", "-framerate", str(fps), "-i", file_url(still), "-i", file_url(path_sound)]
+    coding = ["-c:v", "libx264", "-preset", "ultrafast", "-crf", str(CRF_STILL), "-pix_fmt", "yuv444p"]
+    layout = ["-map", "0:v", "-map", "1:a:0", "-c:a", "pcm_s16le", "-shortest"]
+    try:
+        run_ffmpeg([*inputs, *coding, *layout, file_url(video)])
+    except UserError as error:
+        raise UserError(f"{path_sound}: no sound that can be read: {error}") from None
+    return video, size

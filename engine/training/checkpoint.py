@@ -1,0 +1,155 @@
+"""What a run leaves on disk, and how it goes on from there.
+
+`state_latest.pth` is all that a run needs to go on, in one file so that it is always of one moment;
+`{sound,frame,synthesizer}_{latest,best}.pth` are plain state dicts, for everybody else.
+"""
+
+import glob
+import json
+import os
+import shutil
+
+import torch
+
+from engine.machine.distributed import main_only
+from engine.options import FILE_OPTIONS, training_options
+from utils import UserError, replacing, save_json
+
+FILE_STATE = "state_latest.pth"
+FILE_HISTORY = "history.json"
+NETS = ("sound", "frame", "synthesizer")
+PROGRESS = ("epoch", "finished", "best", "history")  # of a trainer
+STATE = ("nets", "optimizer", "scaler", "options", *PROGRESS)
+
+
+def weight_files(folder, suffix="best"):
+    """{"sound": file, …} of a run's folder. Raises UserError, with what is missing, if not all are there."""
+    files = {name: os.path.join(folder, f"{name}_{suffix}.pth") for name in NETS}
+    missing = [path for path in files.values() if not os.path.isfile(path)]
+    if missing:
+        raise UserError(f"no trained networks in {folder}: missing {', '.join(missing)}")
+    return files
+
+
+def newest_run(root):
+    """The folder in `root` whose networks were written last. Raises UserError if there are none."""
+    paths = glob.glob(os.path.join(glob.escape(root), "*", "sound_best.pth"))
+    if not paths:
+        raise UserError(
+            f"no trained networks in {root}: train some (./scripts/demo.sh), or name a folder (--ckpt)"
+        )
+    return os.path.dirname(max(paths, key=os.path.getmtime))
+
+
+def find_run(folder, args, begun=False):
+    """The state of the run in `folder` to go on from, or None for a new run; changes nothing.
+
+    begun: this very command began what lies there, and was restarted: neither --overwrite nor --no-resume is
+    meant for it. Raises UserError if what lies there is another run, or weights without one, and --overwrite
+    is not given.
+    """
+    if args.overwrite and not begun:
+        return None
+    path = os.path.join(folder, FILE_STATE)
+    if os.path.isfile(path):
+        return _load_state(path, folder, args, args.resume or begun)
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    weights = sorted(name for name in names if name.endswith(".pth") and not name.startswith("."))
+    if weights:
+        raise UserError(
+            f"{folder} holds weights ({', '.join(weights[:3])}) but no {FILE_STATE} to go on from: "
+            "use another --id, or --overwrite to delete them, or --weights_* to start from them"
+        )
+    return None
+
+
+@main_only
+def start_run(folder, args):
+    """Make the folder of a new run; with --overwrite what lies there is deleted, see `find_run`."""
+    if args.overwrite and os.path.isdir(folder):
+        shutil.rmtree(folder)
+    os.makedirs(folder, exist_ok=True)
+    save_json(os.path.join(folder, FILE_OPTIONS), training_options(args))
+
+
+def _load_state(path, folder, args, resume):
+    if not resume:
+        raise UserError(f"{folder} holds a run already (--no-resume): --overwrite deletes it")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        found = {key: state[key] for key in STATE}["options"]
+    except Exception as error:  # torch.load raises many kinds for files that are no checkpoints
+        raise UserError(f"{path}: not the state of a run ({error!r}); --overwrite deletes it") from None
+    wanted = training_options(args)
+    keys = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
+    if keys:
+        lines = [f"  {key}: {found.get(key)!r} there, {wanted.get(key)!r} here" for key in keys]
+        raise UserError(
+            f"{folder} holds a run with other options:\n" + "\n".join(lines) + "\n"
+            "Use its options to go on, another --id for a new run, or --overwrite to delete it"
+        )
+    return state
+
+
+@main_only
+def save_weights(trainer, is_best):
+    """Write plain state dicts of the three networks, and the history."""
+    folder = trainer.folder
+    for name in NETS:
+        state = getattr(trainer.separator, f"net_{name}").state_dict()
+        for suffix in ("best", "latest") if is_best else ("latest",):
+            _save(os.path.join(folder, f"{name}_{suffix}.pth"), state)
+    _save(os.path.join(folder, "history_latest.pth"), trainer.history)
+    save_json(os.path.join(folder, FILE_HISTORY), trainer.history)
+
+
+@main_only
+def save_state(trainer):
+    """Write all that the run needs to go on from here."""
+    state = {
+        "nets": {name: getattr(trainer.separator, f"net_{name}").state_dict() for name in NETS},
+        "optimizer": trainer.optimizer.state_dict(),
+        "scaler": trainer.scaler.state_dict(),
+        "options": training_options(trainer.args),
+        **{key: getattr(trainer, key) for key in PROGRESS},
+    }
+    _save(os.path.join(trainer.folder, FILE_STATE), state)
+
+
+def restore(state, trainer):
+    """Put the state of a run, as `find_run` gives it, into a new trainer of the same options."""
+    for name in NETS:
+        getattr(trainer.separator, f"net_{name}").load_state_dict(state["nets"][name])
+    trainer.optimizer.load_state_dict(state["optimizer"])
+    _lay_out(trainer.optimizer)
+    trainer.scaler.load_state_dict(state["scaler"])
+    for key in PROGRESS:
+        setattr(trainer, key, state[key])
+
+
+def _lay_out(optimizer):
+    """Lay the optimiser's averages out in memory as their parameters are.
+
+    torch's fused optimisers go through both in step, whatever the order of their numbers, and a run may go on
+    where `--amp auto`, and with it the order of channels, is another than where it began.
+    """
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            if torch.is_tensor(value) and value.shape == parameter.shape:
+                state[key] = torch.empty_like(parameter, requires_grad=False).copy_(value)
+
+
+def read_history(folder):
+    """The curves of the run in `folder`, {} where it has none: networks that came without their run."""
+    try:
+        with open(os.path.join(folder, FILE_HISTORY), encoding="utf-8") as file:
+            return json.load(file)
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise UserError(f"{file.name}: not the history of a run: {error}") from None
+
+
+def _save(path, value):
+    with replacing(path) as temporary:
+        torch.save(value, temporary)

@@ -1,0 +1,1 @@
+"""What people look at: the media, curves and HTML of both pages."""

@@ -1,0 +1,249 @@
+"""The click-and-listen page: a video whose every place can be heard, in one folder without a network.
+
+The sound of a cell is a linear combination of R basis streams. The page (templates/listen*) plays all streams
+at once, in chunks that it loads as scripts, since pages from file:// may not fetch; a click only sets gains.
+Shapes: S = R + K + 1 streams: the basis, the K sources, the residual; h, w cells; W windows; F rows and
+T columns of a spectrogram.
+"""
+
+import base64
+import concurrent.futures
+import glob
+import io
+import json
+import math
+import os
+import urllib.parse
+from typing import NamedTuple
+
+import numpy as np
+import scipy.signal
+import soundfile
+
+from pages.media import (
+    COLOURS_ENERGY,
+    COLOURS_SOUND,
+    ENERGY_ALPHA,
+    FLOOR_DB,
+    MP3_RATES,
+    frequency_ticks,
+    gradient,
+    spectrogram,
+    write_picture,
+)
+from pages.render import render
+from utils import replacing
+
+CHUNK_SECONDS = 20  # of sound in one script
+FADE_SECONDS = 0.1  # neighbouring chunks overlap by it and are cross-faded
+MAX_BYTES_PER_MINUTE = 16e6  # of sound, all streams; the issue grants 40 MB with video and downloads
+BITRATES = (128, 112, 96, 80, 64)  # kbit/s of one stream
+MP3_BITRATES = {
+    32000: (32, 320),
+    16000: (8, 160),
+    8000: (8, 64),
+}  # samples/s and up -> kbit/s, by MPEG version
+MP3_GAIN = 0.95  # LAME turns all sound down by it
+PEAK = 0.5  # that streams are coded at: room for the codec, and far above what it takes for inaudible
+NUM_ROWS = 128  # of the spectrograms
+MEL_BREAK = 700.0  # Hz, where the mel scale turns from linear to logarithmic
+NUM_COLOURS = 64  # of a gradient
+
+
+class PageInfo(NamedTuple):
+    """What the page shows, beside the streams. All files lie in the page's folder."""
+
+    title: str  # name of the video
+    video: str  # file, H.264
+    size: tuple  # (width, height) of the video, pixels
+    seconds: float
+    gains: np.ndarray  # float32 [h, w, R], of the basis streams in each cell's sound
+    times: np.ndarray  # [W] seconds, centres of the windows of `energy`
+    energy: np.ndarray  # float [W, h, w], heard at each cell, >= 0, any scale
+    colours: np.ndarray  # uint8 [h, w, 3], the embedding's
+    sources: list  # of {"name", "file", "colour": "#rrggbb", "cells": [[y, x], …], "share": 0..1}
+    residual: str  # file
+    downloads: list  # of (label, file): everything else
+    spectrogram: np.ndarray  # float32 [F, T], magnitude of the mixture, linear frequency from 0 Hz
+    spectrogram_top: float  # Hz of its last row
+    notes: list  # lines of text
+
+
+class PageWriter:
+    """Writes the page's folder while the sound comes in; holds one chunk."""
+
+    def __init__(self, folder, rate, num_streams):
+        """rate: samples/s, an int; num_streams: S."""
+        self.folder, self.rate = folder, rate
+        self.fade = 2 * round(FADE_SECONDS / 2 * rate)  # samples
+        self.step = CHUNK_SECONDS * rate  # samples
+        self.rate_coded, self.kilobits = coded_rate(rate), bitrate(num_streams)
+        self.waiting = np.zeros((num_streams, self.step + self.fade), np.float32)
+        self.filled = 0  # samples of `waiting`
+        self.num_chunks = 0
+        os.makedirs(os.path.join(folder, "sound"), exist_ok=True)
+        for path in glob.glob(os.path.join(glob.escape(folder), "sound", "[0-9]*.js")):
+            os.remove(path)  # an earlier page's, perhaps of a longer video
+
+    def add(self, streams):
+        """Take the next samples, streams float32 [S, n]; write what chunks they complete."""
+        assert streams.shape[0] == len(self.waiting), "a row per stream"
+        while streams.shape[1]:
+            full = self.waiting.shape[1] - (0 if self.num_chunks else self.fade // 2)  # none before time 0
+            part = streams[:, : full - self.filled]
+            self.waiting[:, self.filled : self.filled + part.shape[1]] = part
+            self.filled += part.shape[1]
+            streams = streams[:, part.shape[1] :]
+            if self.filled == full:
+                self._write_chunk()
+                self.waiting[:, : self.fade] = self.waiting[:, full - self.fade : full].copy()
+                self.filled = self.fade
+
+    def close(self, info):
+        """Write the rest of the sound and, last, index.html; info: a PageInfo."""
+        assert self.filled, "a page needs sound"
+        assert len(self.waiting) == info.gains.shape[-1] + len(info.sources) + 1, "basis, sources, residual"
+        self._write_chunk()
+        write_overview(os.path.join(self.folder, "overview.webp"), info)
+        edges = mel_edges(min(info.spectrogram_top, self.rate / 2))
+        sound = {
+            "rate": self.rate_coded,
+            "chunkSeconds": CHUNK_SECONDS,
+            "fadeSeconds": self.fade / self.rate,
+            "numChunks": self.num_chunks,
+        }
+        render(
+            self.folder,
+            "listen.html",
+            {"href": urllib.parse.quote, "border": border},
+            info=info,
+            data=sound | page_data(info, edges),
+            streams=[*info.sources, {"name": "residual", "file": info.residual, "colour": "#8b929d"}],
+            ticks_hz=frequency_ticks((edges[1:] + edges[:-1]) / 2),
+            megabytes=lambda name: megabytes(self.folder, name),
+        )
+
+    def _write_chunk(self):
+        """Write the waiting samples as a script that hands [[scale, MP3 in base64], …] to the page."""
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # soundfile lets go of the GIL
+            sounds = list(pool.map(self._encode, self.waiting[:, : self.filled]))
+        length = math.ceil(self.filled * self.rate_coded / self.rate)
+        path = os.path.join(self.folder, "sound", f"{self.num_chunks:04d}.js")
+        with replacing(path) as temporary, open(temporary, "w", encoding="ascii") as file:
+            file.write(f"chunk({self.num_chunks}, {length}, {json.dumps(sounds)});\n")
+        self.num_chunks += 1
+
+    def _encode(self, wav):
+        """wav [n] as [scale, MP3 in base64]: the sound is scale times the decoded MP3; None for silence."""
+        peak = float(np.abs(wav).max())
+        if not peak:
+            return None
+        wav = wav * (PEAK / peak)
+        if self.rate_coded != self.rate:
+            divisor = math.gcd(self.rate_coded, self.rate)
+            wav = scipy.signal.resample_poly(wav, self.rate_coded // divisor, self.rate // divisor)
+        mp3 = encode_mp3(wav, self.rate_coded, self.kilobits)
+        return [peak / PEAK / MP3_GAIN, base64.b64encode(mp3).decode()]
+
+
+def write_gallery(folder, entries):
+    """Write folder/index.html, which links pages.
+
+    entries: a list of (title, href, thumbnail file or None, one line of text), paths relative to folder.
+    """
+    render(folder, "gallery.html", {"href": urllib.parse.quote}, entries=entries)
+
+
+# ---- what the script gets
+
+
+def page_data(info, edges):
+    """The data of templates/listen.js: plain values, arrays as base64 of little-endian bytes, row by row."""
+    height, width, num_basis = info.gains.shape
+    amplitude = np.sqrt(info.energy / max(float(info.energy.max()), np.finfo(np.float32).tiny))
+    assert amplitude.shape == (len(info.times), height, width), "a map per window"
+    assert info.colours.shape == (height, width, 3), "a colour per cell"
+    return {
+        "seconds": float(info.seconds),
+        "height": height,
+        "width": width,
+        "numBasis": num_basis,
+        "gains": packed(info.gains, "<f4"),
+        "times": [round(float(time), 4) for time in info.times],
+        "energy": packed(np.round(255 * amplitude), np.uint8),
+        "colours": packed(info.colours, np.uint8),
+        "edges": [round(float(edge), 2) for edge in edges],
+        "floor": FLOOR_DB,
+        "energyAlpha": ENERGY_ALPHA,
+        "energyColours": gradient(COLOURS_ENERGY, NUM_COLOURS),
+        "soundColours": gradient(COLOURS_SOUND, NUM_COLOURS),
+    }
+
+
+def packed(values, dtype):
+    """An array's bytes in base64."""
+    return base64.b64encode(np.ascontiguousarray(values, dtype).tobytes()).decode()
+
+
+def megabytes(folder, name):
+    """A file's size as the page shows it; empty if it isn't there yet."""
+    try:
+        return f"{os.path.getsize(os.path.join(folder, name)) / 1e6:.1f} MB"
+    except FileNotFoundError:
+        return ""
+
+
+def border(cells):
+    """The outline of cells [[y, x], …] as a path of SVG: the sides that only one of them has."""
+    inside = {(y, x) for y, x in cells}
+    sides = {(0, -1): "M{x} {y}v1", (-1, 0): "M{x} {y}h1", (0, 1): "M{x1} {y}v1", (1, 0): "M{x} {y1}h1"}
+    return "".join(
+        side.format(x=x, y=y, x1=x + 1, y1=y + 1)
+        for y, x in sorted(inside)
+        for (down, right), side in sides.items()
+        if (y + down, x + right) not in inside
+    )
+
+
+def mel_edges(top):
+    """Edges [NUM_ROWS + 1] of the spectrograms' rows, Hz: evenly spaced on the mel scale from 0 to `top`."""
+    return MEL_BREAK * np.expm1(np.linspace(0, math.log1p(top / MEL_BREAK), NUM_ROWS + 1))
+
+
+def write_overview(path, info):
+    """Write the spectrogram of the whole video, on the mel scale, as a picture."""
+    power = np.square(info.spectrogram.astype(np.float64))
+    at = mel_edges(info.spectrogram_top) / info.spectrogram_top * (len(power) - 1)  # rows of the spectrogram
+    below = np.concatenate([np.zeros_like(power[:1]), np.cumsum(power, axis=0)])
+    low = np.minimum(at.astype(int), len(power) - 1)
+    cumulative = below[low] + (at - low)[:, None] * power[low]
+    rows = np.diff(cumulative, axis=0) / np.diff(at)[:, None]
+    write_picture(path, spectrogram(rows, float(rows.max())))
+
+
+# ---- MP3
+
+
+def coded_rate(rate):
+    """The rate of the MP3s, samples/s: `rate`, or the next that MP3 knows."""
+    return min((known for known in MP3_RATES if known >= rate), default=MP3_RATES[-1])
+
+
+def bitrate(num_streams):
+    """kbit/s of each stream: the best that keeps all within MAX_BYTES_PER_MINUTE, as base64."""
+    granted = MAX_BYTES_PER_MINUTE * 3 / 4 * 8 / 60 / num_streams / 1000
+    return next((kilobits for kilobits in BITRATES if kilobits <= granted), BITRATES[-1])
+
+
+def encode_mp3(wav, rate, kilobits):
+    """wav [n], within ±1, as the bytes of an MP3 of constant bitrate (kbit/s, or the highest of its rate).
+
+    Its first frame holds the encoder's delay, so that decoders can give back the samples from the first on.
+    """
+    low, high = next(span for start, span in MP3_BITRATES.items() if rate >= start)
+    level = max(0.0, (high - kilobits) / (high - low))  # libsndfile's scale
+    file = io.BytesIO()
+    soundfile.write(file, wav, rate, format="MP3", compression_level=level, bitrate_mode="CONSTANT")
+    mp3 = file.getvalue()
+    assert b"Info" in mp3[:300], "the encoder's delay is missing"
+    return mp3

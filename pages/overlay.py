@@ -1,0 +1,52 @@
+"""Videos of what is heard where: maps over the pictures, with the sound.
+
+T pictures; W windows; h, w the vision network's cells.
+"""
+
+import os
+
+import matplotlib
+import numpy as np
+from PIL import Image
+
+import utils
+from pages.media import AAC_BITRATE, COLOURS_ENERGY, ENERGY_ALPHA, H264_CRF
+
+EMBEDDING_ALPHA = 0.6
+
+
+def energy_maps(energy, times, num_frames, fps):
+    """uint8 [T, h, w, 4]: energy [W, h, w] of windows around `times` (seconds) as each picture's colours."""
+    level = np.sqrt(energy / max(float(energy.max()), 1e-30))
+    seconds = (np.arange(num_frames) + 0.5) / fps
+    flat = level.reshape(len(level), -1)
+    level = np.stack([np.interp(seconds, times, column) for column in flat.T], axis=1)
+    level = level.reshape(num_frames, *energy.shape[1:])
+    colours = matplotlib.colormaps[COLOURS_ENERGY](level, bytes=True)
+    colours[..., 3] = np.round(255 * ENERGY_ALPHA * level)
+    return colours
+
+
+def embedding_maps(colours, num_frames):
+    """uint8 [T, h, w, 4] of colours [h, w, 3]."""
+    alpha = np.full((*colours.shape[:2], 1), round(EMBEDDING_ALPHA * 255), np.uint8)
+    return np.broadcast_to(np.concatenate([colours, alpha], axis=2), (num_frames, *colours.shape[:2], 4))
+
+
+def write_overlay(path, frames, fps, maps, path_sound):
+    """Write the pictures 000001.jpg … of the folder `frames` under maps uint8 [T, h, w, 4], with a sound."""
+    with Image.open(os.path.join(frames, "000001.jpg")) as picture:
+        width, height = (length // 2 * 2 or 2 for length in picture.size)
+    rows, columns = maps.shape[1:3]
+    pattern = utils.file_url(frames).replace("%", "%%") + "/%06d.jpg"
+    pictures = ["-framerate", f"{fps:g}", "-i", pattern]
+    raw = ["-f", "rawvideo", "-pix_fmt", "rgba", "-s", f"{columns}x{rows}", "-r", f"{fps:g}", "-i", "pipe:0"]
+    size = f"{width}:{height}"
+    graph = f"[0]scale={size}[p];[1]scale={size}:flags=bicubic[m];[p][m]overlay,format=yuv420p[v]"
+    coding = ["-c:v", "libx264", "-preset", "veryfast", "-crf", str(H264_CRF)]
+    coding += ["-c:a", "aac", "-b:a", AAC_BITRATE, "-ac", "2"]
+    sound = ["-i", utils.file_url(path_sound)]
+    layout = ["-map", "[v]", "-map", "2:a", *coding, "-movflags", "+faststart"]
+    with utils.replacing(path) as temporary:
+        arguments = [*pictures, *raw, *sound, "-filter_complex", graph, *layout, utils.file_url(temporary)]
+        utils.run_ffmpeg(arguments, data=np.ascontiguousarray(maps).data)

@@ -1,0 +1,398 @@
+"""The download of MUSIC: yt-dlp itself, against a server on loopback that refuses, stalls or lies."""
+
+import csv
+import errno
+import io
+import json
+import logging
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections import namedtuple
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from yt_dlp import YoutubeDL
+from yt_dlp.extractor.common import InfoExtractor
+from yt_dlp.networking.common import Response
+from yt_dlp.networking.exceptions import HTTPError, TransportError
+from yt_dlp.utils import ExtractorError, GeoRestrictedError, YoutubeDLError
+
+from dataset.download import __main__, client
+from dataset.download.__main__ import FAILED, GONE
+from dataset.download.client import BROKEN, FULL, REFUSED, UNREACHABLE
+from dataset.download.video_list import COLUMNS
+from dataset.index import find_videos
+from dataset.ledger import Ledger
+from tests.helpers import PROJECT
+from utils import run_ffmpeg
+
+A, B, C = "aaaaaaaaaaa", "-bbbbbbbbb-", "__ccccccc__"  # ids may begin with a dash
+ODD = "$HOME ~ 100%(id)s"  # a folder's name
+ONE, MANY = {"violin": [A]}, {"violin": [f"video{number:06d}" for number in range(30)]}
+DASH = (
+    '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT1S"><Period>'
+    '<AdaptationSet mimeType="audio/mp4">{sound}</AdaptationSet>'
+    '<AdaptationSet mimeType="video/mp4">{pictures}</AdaptationSet></Period></MPD>'
+)
+TRACK = '<Representation id="{0}" height="{1}" codecs="{2}"><BaseURL>/{0}</BaseURL></Representation>'
+
+# What the server does. body: None for the video; cut: bytes after which it closes, or stalls.
+Answer = namedtuple("Answer", "status body kind cut stall", defaults=[200, None, "video/mp4", None, False])
+WHOLE = Answer()  # yt-dlp asks twice: what is there, and for the thing itself
+PAGE = Answer(body=b"<html><body>Sorry</body></html>", kind="text/html")
+
+
+class Server(ThreadingHTTPServer):
+    """Serves `video` at every address, but first what `answers` lists for its last word."""
+
+    daemon_threads = True
+
+    def __init__(self, video):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.video, self.answers, self.asked, self.cookies = video, {}, [], []
+        self.stalled, self.released = threading.Event(), threading.Event()
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+    def names(self):
+        return {name for name, _ in self.asked}
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        server, name = self.server, re.split("[/=]", self.path)[-1]
+        server.asked.append((name, self.headers["Range"]))
+        server.cookies.append(self.headers["Cookie"])
+        answer = server.answers[name].pop(0) if server.answers.get(name) else WHOLE
+        if answer.status != 200:
+            self.send_error(answer.status)
+            return
+        body = server.video if answer.body is None else answer.body
+        first = int(self.headers["Range"][6:-1]) if self.headers["Range"] else 0
+        self.send_response(206 if first else 200)
+        self.send_header("Content-Range", f"bytes {first}-{len(body) - 1}/{len(body)}")
+        self.send_header("Content-Type", answer.kind)
+        self.send_header("Content-Length", str(len(body) - first))
+        self.end_headers()
+        try:
+            self.wfile.write(body[first:][: answer.cut])
+        except ConnectionError:
+            return  # yt-dlp had seen enough
+        if answer.stall:
+            server.stalled.set()
+            server.released.wait()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    """The bytes of a second of pictures with a tone."""
+    path = tmp_path_factory.mktemp("video") / "a.mp4"
+    inputs = ["-f", "lavfi", "-i", "testsrc=size=64x48:rate=10", "-f", "lavfi", "-i", "sine"]
+    run_ffmpeg([*inputs, "-t", "1", "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(path)])
+    return path.read_bytes()
+
+
+@pytest.fixture
+def server(video):
+    with Server(video) as server:
+        threading.Thread(target=server.serve_forever, args=[0.01]).start()
+        yield server
+        server.released.set()
+        server.shutdown()
+
+
+@pytest.fixture
+def videos(tmp_path, monkeypatch):
+    """A folder to come. No proxy for loopback; the log handler of the command goes with its stderr."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    yield tmp_path / "videos"
+    logging.basicConfig(handlers=[logging.NullHandler()], force=True)
+
+
+def arguments(server, videos, categories, *more):
+    """A command line for a list: quick, and one request after another."""
+    path = videos.parent / "list.json"
+    path.write_text(json.dumps({"version": "1.0", "videos": categories}))
+    flags = ["--videos", videos, "--url-template", f"{server.url}/watch?v={{id}}", "--jobs", 1, "--wait", 0]
+    return [str(flag) for flag in [*flags, "--backoff", 0.01, "--list", path, *more]]
+
+
+def run(server, videos, categories, *more):
+    try:
+        return __main__.main(arguments(server, videos, categories, *more))
+    except SystemExit as error:
+        return error.code
+
+
+def rows(videos):
+    with open(videos / "ledger.csv", newline="") as file:
+        return {row["id"]: row for row in csv.DictReader(file)}
+
+
+def states(videos):
+    return {name: row["state"] for name, row in rows(videos).items()}
+
+
+def files(folder):
+    """All files under `folder`, but for the lock."""
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
+    return {path.relative_to(folder).as_posix() for path in paths}
+
+
+def fetched(videos):
+    """The bytes of the one video, if nothing else lies there."""
+    assert files(videos) == {"ledger.csv", f"violin/{A}.mp4"}
+    return (videos / "violin" / f"{A}.mp4").read_bytes()
+
+
+def test_videos_come_whole_and_once(server, videos, capsys):
+    categories = {"violin": [A, B, A], ODD: [C, A]}
+    assert run(server, videos, categories, "--jobs", 3) == 0
+    names = (f"violin/{A}", f"violin/{B}", f"{ODD}/{C}", f"{ODD}/{A}")
+    assert files(videos) == {"ledger.csv", *(f"{name}.mp4" for name in names)}
+    assert {path.read_bytes() for path in videos.rglob("*.mp4")} == {server.video}
+    assert not (videos / ".partial").exists()
+    row = rows(videos)[B]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", row.pop("time"))
+    assert row == dict(id=B, category="violin", state="had", reason="", bytes=str(len(server.video)))
+    (videos / "ledger.csv").unlink()
+    capsys.readouterr()
+    server.asked.clear()
+    assert run(server, videos, categories, "--list", videos.parent / "list.json") == 0
+    assert server.asked == []
+    assert set(states(videos)) == {A, B, C}
+    table = [line.rsplit(maxsplit=4) for line in capsys.readouterr().out.splitlines()]
+    assert table[0] == ["category", "had", "gone", "failed", "total"]
+    assert table[1:] == [[ODD, *"2002"], ["violin", *"2002"], ["all", *"4004"]]
+
+
+@pytest.mark.parametrize("answers", [[Answer(404)], [WHOLE, Answer(404)], [Answer(410)]])
+def test_gone_is_remembered(server, videos, answers):
+    expected, server.answers[A] = len(answers), answers
+    for _ in range(2):
+        assert run(server, videos, ONE) == 0
+        assert len(server.asked) == expected
+        assert files(videos) == {"ledger.csv"}
+        assert rows(videos)[A]["state"] == "gone"
+        assert "HTTP Error 4" in rows(videos)[A]["reason"]
+    assert run(server, videos, ONE, "--retry") == 0
+    assert fetched(videos) == server.video
+    assert rows(videos)[A]["reason"] == ""
+
+
+@pytest.mark.parametrize("when", [0, 1])
+@pytest.mark.parametrize("answer", [403, 429, 500, 503, "stall"])
+def test_what_passes_is_asked_again(server, videos, answer, when):
+    answer = Answer(cut=3000, stall=True) if answer == "stall" else Answer(answer)
+    server.answers[A] = [WHOLE] * when + [answer]
+    assert run(server, videos, ONE, "--timeout", 1) == 0
+    assert server.answers[A] == []
+    assert fetched(videos) == server.video
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_cut_transfer_is_continued_by_this_run_or_the_next(server, videos, attempts):
+    server.answers[A] = [WHOLE, Answer(cut=3000)]
+    if attempts == 1:
+        assert run(server, videos, ONE, "--attempts", 1) == 1
+        assert "expected" in rows(videos)[A]["reason"]
+    assert run(server, videos, ONE) == 0
+    assert [bool(asked) for _, asked in server.asked] == [False, False, False, True]
+    assert fetched(videos) == server.video
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        *((Answer(status), f"HTTP Error {status}") for status in (403, 429, 503)),
+        (PAGE, "Unsupported URL"),
+        (PAGE._replace(kind="video/mp4"), "cannot be read as a video: ffmpeg failed"),
+        (Answer(body=b""), "Did not get any data"),
+    ],
+)
+def test_failure_is_told_and_tried_again_by_the_next_run(server, videos, answer, reason, capsys):
+    server.answers[A] = [answer] * 6
+    assert run(server, videos, {"violin": [A, B]}, "--attempts", 3) == 1
+    assert states(videos) == {A: "failed", B: "had"}
+    assert reason in rows(videos)[A]["reason"]
+    assert f"failed: violin/{A}: {rows(videos)[A]['reason']}\n" in capsys.readouterr().err
+    assert files(videos) == {"ledger.csv", f"violin/{B}.mp4"}
+    server.answers.clear()
+    assert run(server, videos, {"violin": [A, B]}) == 0
+    assert states(videos) == {A: "had", B: "had"}
+
+
+def test_at_most_480_lines_with_sound_in_one_mp4(server, videos, tmp_path):
+    (tmp_path / "whole.mp4").write_bytes(server.video)
+    for height, flag in {240: "-an", 480: "-an", 720: "-an", 0: "-vn"}.items():
+        path = tmp_path / f"{height}.mp4"
+        run_ffmpeg(["-i", str(tmp_path / "whole.mp4"), "-c", "copy", flag, str(path)])
+        server.answers[f"track{height}"] = [Answer(body=path.read_bytes())]
+    pictures = "".join(TRACK.format(f"track{height}", height, "avc1.4d401e") for height in (240, 480, 720))
+    manifest = DASH.format(sound=TRACK.format("track0", 0, "mp4a.40.2"), pictures=pictures)
+    server.answers[A] = [Answer(body=manifest.encode(), kind="application/dash+xml")]
+    assert run(server, videos, ONE) == 0
+    assert server.names() == {A, "track480", "track0"}
+    assert fetched(videos)
+    run_ffmpeg(["-i", str(videos / f"violin/{A}.mp4"), *"-map 0:v:0 -map 0:a:0 -f null -".split()])
+
+
+def start(*args):
+    """The command in a process of its own; as if from a terminal, whatever started the tests."""
+    program = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    program += "runpy.run_module('dataset.download', run_name='__main__')"
+    argv = [sys.executable, "-c", program, *arguments(*args)]
+    return subprocess.Popen(argv, cwd=PROJECT, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_interrupted_run_goes_on(server, videos, how):
+    server.answers[B] = [WHOLE, Answer(cut=3000, stall=True)]
+    with start(server, videos, {"violin": [A, B, C]}, "--timeout", 300) as process:
+        assert server.stalled.wait(60)
+        process.send_signal(how)
+        _, complaint = process.communicate(timeout=60)
+    if how == signal.SIGINT:
+        assert process.returncode == 130
+        assert complaint.endswith("interrupted\n")
+        assert states(videos) == {A: "had"}
+    assert find_videos(str(videos)) == [f"violin/{A}.mp4"]
+    server.asked.clear()
+    assert run(server, videos, {"violin": [A, B, C]}) == 0
+    assert server.names() == {B, C}
+    assert states(videos) == dict.fromkeys([A, B, C], "had")
+    assert files(videos) == {"ledger.csv", *(f"violin/{name}.mp4" for name in (A, B, C))}
+
+
+def test_second_process_is_kept_out(server, videos, capsys):
+    with Ledger(str(videos / "ledger.csv"), COLUMNS, num_keys=2):
+        assert run(server, videos, ONE) == 2
+    assert "running already" in capsys.readouterr().err
+    assert server.asked == []
+
+
+def test_cookies_are_passed_on_and_their_file_is_left_alone(server, videos, tmp_path, capsys):
+    path = tmp_path / "cookies.txt"
+    text = "# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t2147483647\tflavour\toat\n"
+    for content, status in {text: 0, "flavour=oat": 2}.items():
+        path.write_text(content)
+        assert run(server, videos, {"violin": [A if status == 0 else B]}, "--cookies", path) == status
+        assert path.read_text() == content
+    assert server.cookies == ["flavour=oat"] * 2
+    assert run(server, videos, {"violin": [B]}, "--cookies_from_browser", "netscape") == 2
+    assert capsys.readouterr().err.count("error: cookies cannot be read: ") == 2
+
+
+def test_run_that_is_hopeless_stops(server, videos, capsys):
+    server.answers = {name: [Answer(429), Answer(403)] for name in MANY["violin"]}
+    assert run(server, videos, MANY, "--attempts", 2) == 2
+    assert "5 failures in a row: the server turns this machine away" in capsys.readouterr().err
+    assert list(states(videos).values()) == ["failed"] * 5
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # and nobody listens
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}/{{id}}"
+        assert run(server, videos, MANY, "--url_template", address) == 2
+    assert "3 failures in a row: the server cannot be reached" in capsys.readouterr().err
+    assert list(states(videos).values()) == ["failed"] * 5
+    server.answers.clear()
+    assert run(server, videos, MANY, "--limit", 6) == 0
+    assert list(states(videos).values()) == ["had"] * 6
+
+
+def test_entries_that_are_none_reach_neither_server_nor_disk(server, videos, capsys):
+    ids = ["../../etc/x", "; rm -rf ~ ", "$(reboot)aa", A + "\n", A + "a", "", 5, None, ["x"], A]
+    folders = ["..", "a/b", "", ".hidden", "a\nb", "a\\b", "x" * 61, "\ud800"]
+    assert run(server, videos, {"violin": ids} | {folder: [B] for folder in folders}) == 0
+    assert server.names() == {A}
+    assert files(videos.parent) == {"list.json", "videos/ledger.csv", f"videos/violin/{A}.mp4"}
+    output = capsys.readouterr()
+    assert output.err.count("list.json: no id of a video: ") == len(ids) - 1
+    assert output.err.count("list.json: no name for a folder: ") == len(folders)
+    assert f"{len(ids) - 1 + len(folders)} entries of the lists were left out" in output.out
+
+
+@pytest.mark.parametrize("text", ["<html>", "[]", '{"videos": 5}', '{"violin": "x"}', "[" * 9999])
+def test_file_that_is_no_list_is_named(server, videos, capsys, tmp_path, text):
+    (tmp_path / "other.json").write_text(text)
+    assert run(server, videos, {}, "--list", tmp_path / "other.json") == 2
+    assert re.fullmatch(r'error: .*other.json: expected .*{"videos": {.*\n', capsys.readouterr().err)
+    assert run(server, videos, {}, "--list", tmp_path / "none.json") == 2
+    assert "none.json: cannot be read: No such file" in capsys.readouterr().err
+
+
+def test_published_lists_are_fetched_once_and_kept(server, videos, capsys):
+    name, flags = "MUSIC_solo_videos.json", ["--lists", "solo", "--lists-url", f"{server.url}/lists"]
+    server.answers[name] = [Answer(404), PAGE, Answer(body=json.dumps({"tuba": [A]}).encode())]
+    for complaint in ("404", "expected JSON"):
+        assert run(server, videos, {}, *flags) == 2
+        assert re.search(f"{name}: cannot be fetched: .*{complaint}.*--list\n", capsys.readouterr().err)
+        assert not videos.exists()
+    for _ in range(2):
+        assert run(server, videos, {"violin": [B]}, *flags) == 0
+        assert files(videos) == {name, "ledger.csv", f"tuba/{A}.mp4", f"violin/{B}.mp4"}
+    assert len(server.asked) == 7
+
+
+def test_choice_of_categories_and_numbers(server, videos, capsys):
+    lists = {"violin": [A, B, C], "tuba": [C, B], "flute": [A]}
+    assert run(server, videos, lists, "--categories", "violin", "tuba", "--limit", 1) == 0
+    assert files(videos) == {"ledger.csv", f"violin/{A}.mp4", f"tuba/{C}.mp4"}
+    for mistake in ("--categories=?", "--wait=nan", "--url_template=x", "--cookies=?"):
+        assert run(server, videos, lists, mistake) == 2
+        assert mistake.partition("=")[0] in capsys.readouterr().err.splitlines()[-1]
+
+
+def judged(error):
+    """The outcome of an error that an extractor raises inside yt-dlp."""
+
+    def fail(*_):
+        raise error
+
+    members = {"_VALID_URL": "fake:(?P<id>.*)", "_real_extract": fail}
+    with YoutubeDL({"logger": client.Sink()}, auto_init=False) as ydl:
+        ydl.add_info_extractor(type("FakeIE", (InfoExtractor,), members)())
+        with pytest.raises((YoutubeDLError, OSError)) as raised:
+            ydl.extract_info("fake:x")
+    return client.judge(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        (GONE, "Private video. Sign in if you've been granted access to this video"),
+        (GONE, "Video unavailable. This video is no longer available because the account was terminated"),
+        (GONE, "Video unavailable. This video contains content from X, who has blocked it in your country"),
+        (GONE, "This video has been removed by the uploader"),
+        (GONE, "This video is not available"),
+        (GONE, "Join this channel to get access to members-only content like this video"),
+        (GONE, "Sign in to confirm your age. Use --cookies-from-browser or --cookies for the authentication"),
+        (REFUSED, "Sign in to confirm you’re not a bot. Use --cookies"),
+        (REFUSED, "Video unavailable. This content isn't available, try again later. The session"),
+        (FAILED, "Requested format is not available"),
+        (BROKEN, TransportError("timed out")),
+        (UNREACHABLE, TransportError(cause=ConnectionRefusedError(errno.ECONNREFUSED, "refused"))),
+        (UNREACHABLE, TransportError(cause=socket.gaierror(-3, "no name"))),
+        (FULL, OSError(errno.ENOSPC, "No space left on device")),
+        (GONE, GeoRestrictedError("Not here")),
+    ],
+)
+def test_errors_are_told_apart(kind, error):
+    words, cause = (error, None) if isinstance(error, str) else ("Please sign in", error)
+    assert judged(ExtractorError(words, cause=cause, expected=True))[:2] == (kind, words)
+    assert cause is None or judged(cause).kind == kind
+
+
+def test_odd_pages_and_pauses():
+    outcome = judged(ExtractorError("Unable to\n extract a private " + "x" * 500))
+    assert outcome.kind == FAILED
+    assert re.fullmatch("Unable to extract a private x{100,}…", outcome.reason)
+    answer = Response(io.BytesIO(), "http://x", {"Retry-After": "7"}, status=429)
+    assert judged(HTTPError(answer))[::2] == (REFUSED, 7.0)
+    assert __main__._pause_before_next(1, 0.0, 7.0) == 7
+    assert __main__._pause_before_next(99, 5.0, 0.0) == __main__.MAX_PAUSE

@@ -1,0 +1,295 @@
+"""Training: it learns, goes on where it stopped, and guards what lies in ckpt."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+
+import main
+from arguments import parse_args
+from engine.build import build_optimizer, build_separator
+from engine.loaders import build_train_loader, start_epoch
+from engine.options import run_folder
+from engine.training.checkpoint import FILE_STATE, restore, save_state
+from engine.training.train import Trainer
+from tests.helpers import SMALL, Pool
+from utils import UserError
+
+
+def flags(tree, tmp_path, *more):
+    lists = ["--list_train", f"{tree[0]}/train.csv", "--list_val", f"{tree[0]}/val.csv"]
+    run = "--id t --num_epoch 4 --dup_trainset 1 --num_vis 0 --disp_iter 1 --lr_steps 3 --num_val 2".split()
+    run += ["--mask_thres", "0.4"]  # so that the masks of networks that know nothing yet are not empty
+    return [*SMALL, *lists, *run, "--ckpt", str(tmp_path), *more]
+
+
+@pytest.fixture
+def no_pool(monkeypatch):
+    """Scores are computed in this process, which spares each run two processes."""
+    monkeypatch.setattr(main, "make_pool", lambda workers: Pool())
+
+
+def read(folder, name):
+    with open(os.path.join(folder, name), encoding="utf-8") as file:
+        return json.load(file)
+
+
+def stop_after(monkeypatch, epoch):
+    """Interrupt training in the middle of the epoch after `epoch`."""
+    step = Trainer._step
+
+    def stopping(self, batch, *parts):
+        if self.epoch == epoch and len(self.history["train"]["epoch"]) % 2:
+            raise KeyboardInterrupt
+        return step(self, batch, *parts)
+
+    monkeypatch.setattr(Trainer, "_step", stopping)
+
+
+def test_a_run_that_was_stopped_and_one_that_was_not_end_the_same(tree, tmp_path, no_pool, monkeypatch):
+    whole, parts = (flags(tree, tmp_path / name) for name in ("whole", "parts"))
+    main.main(whole)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(SystemExit) as stop:
+            main.main(parts)
+        assert stop.value.code == 130
+    folders = [run_folder(parse_args(argv)) for argv in (whole, parts)]
+    assert len(read(folders[1], "history.json")["val"]["epoch"]) == 2
+    main.main(parts)
+    histories = [read(folder, "history.json") for folder in folders]
+    assert histories[0]["val"]["epoch"] == [1, 2, 3, 4]
+    assert histories[0] == histories[1]
+    for name in ("sound", "frame", "synthesizer"):
+        for suffix in ("latest", "best"):
+            states = [torch.load(os.path.join(folder, f"{name}_{suffix}.pth")) for folder in folders]
+            assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_a_run_leaves_its_files_and_evaluation_needs_three_of_them(
+    tree, tmp_path, no_pool, monkeypatch, capsys
+):
+    argv = flags(tree, tmp_path, "--num_epoch", "1", "--num_vis", "1")
+    main.main(argv)
+    folder = run_folder(parse_args(argv))
+    expected = (
+        "options.json history.json history_latest.pth metrics.json metrics.csv loss.png metrics.png".split()
+    )
+    assert set(expected) <= set(os.listdir(folder))
+    assert os.path.isfile(os.path.join(folder, "visualization", "index.html"))
+    trained = read(folder, "metrics.json")
+    assert trained["epoch"] == 1
+    released = tmp_path / "released"
+    released.mkdir()
+    for name in ("sound", "frame", "synthesizer"):
+        os.rename(os.path.join(folder, f"{name}_best.pth"), released / f"{name}_best.pth")
+    monkeypatch.chdir(tree[0])
+    small = [*SMALL, "--num_val", "2", "--list_val", "val.csv", "--num_vis", "1", "--mask_thres", "0.4"]
+    main.main(["--mode", "eval", "--id", "released", "--ckpt", str(tmp_path), *small])
+    scores = read(released, "metrics.json")
+    for key in ("loss", "sdr", "sir", "sar", "si_sdr", "sdr_mixture", "sdr_oracle"):
+        assert scores[key] == pytest.approx(trained[key], abs=1e-3)
+    assert "sdr_swapped" in scores
+    assert "[Eval Summary] Epoch: 0, Loss: " in capsys.readouterr().out
+
+
+def test_other_options_are_refused_and_nothing_is_touched(tree, tmp_path, no_pool, capsys):
+    argv = flags(tree, tmp_path, "--num_epoch", "1")
+    main.main(argv)
+    folder = run_folder(parse_args(argv))
+    before = {name: os.path.getmtime(os.path.join(folder, name)) for name in os.listdir(folder)}
+    for more, message in [
+        (
+            ["--seed", "9", "--lr_sound", "0.5"],
+            "lr_sound: 0.001 there, 0.5 here\n  seed: 1234 there, 9 here",
+        ),
+        (["--no-resume"], "--overwrite"),
+    ]:
+        with pytest.raises(SystemExit) as stop:
+            main.main([*argv, *more])
+        assert stop.value.code == 2
+        assert message in capsys.readouterr().err
+    main.main(argv)  # complete: nothing is left to do
+    assert {name: os.path.getmtime(os.path.join(folder, name)) for name in os.listdir(folder)} == before
+    main.main([*argv, "--seed", "9", "--overwrite"])
+    assert read(folder, "options.json")["seed"] == 9
+
+
+def test_overwriting_deletes_nothing_until_the_new_run_can_start(tree, tmp_path, no_pool, capsys):
+    argv = flags(tree, tmp_path, "--num_epoch", "1")
+    main.main(argv)
+    with pytest.raises(SystemExit):
+        main.main([*argv, "--overwrite", "--weights_sound", str(tmp_path / "missing.pth")])
+    assert "missing.pth" in capsys.readouterr().err
+    assert os.path.isfile(os.path.join(run_folder(parse_args(argv)), "sound_best.pth"))
+
+
+def test_an_epoch_whose_evaluation_failed_is_not_trained_again(tree, tmp_path, no_pool, monkeypatch):
+    argv = flags(tree, tmp_path, "--num_epoch", "1")
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_evaluate", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            main.main(argv)
+    monkeypatch.setattr(Trainer, "_train_epoch", lambda self, epoch: 1 / 0)
+    main.main(argv)
+    assert read(run_folder(parse_args(argv)), "history.json")["val"]["epoch"] == [1]
+
+
+def test_other_files_in_the_folder_of_a_new_run_stay(tree, tmp_path, no_pool, monkeypatch):
+    argv = flags(tree, tmp_path, "--num_epoch", "1")
+    notes = os.path.join(run_folder(parse_args(argv)), "notes.txt")
+    os.makedirs(os.path.dirname(notes))
+    with open(notes, "w", encoding="utf-8") as file:
+        file.write("mine")
+    monkeypatch.setattr(Trainer, "run", lambda self: None)
+    main.main(argv)
+    assert os.path.isfile(notes)
+
+
+def test_weights_without_their_run_are_not_overwritten(tree, tmp_path, no_pool, capsys):
+    argv = flags(tree, tmp_path)
+    folder = run_folder(parse_args(argv))
+    os.makedirs(folder)
+    with open(os.path.join(folder, "sound_best.pth"), "wb") as file:
+        file.write(b"precious")
+    with pytest.raises(SystemExit):
+        main.main(argv)
+    assert "sound_best.pth" in capsys.readouterr().err
+    with open(os.path.join(folder, "state_latest.pth"), "wb") as file:
+        file.write(b"broken")
+    with pytest.raises(SystemExit):
+        main.main(argv)
+    assert "not the state of a run" in capsys.readouterr().err
+
+
+def test_evaluation_without_networks_says_what_is_missing(tree, tmp_path, capsys):
+    (tmp_path / "x").mkdir()
+    with pytest.raises(SystemExit):
+        main.main(
+            [
+                "--mode",
+                "eval",
+                "--id",
+                "x",
+                "--ckpt",
+                str(tmp_path),
+                *SMALL,
+                "--list_val",
+                f"{tree[0]}/val.csv",
+            ]
+        )
+    assert "sound_best.pth" in capsys.readouterr().err
+
+
+def make_trainer(tree, tmp_path, *more):
+    args = parse_args(flags(tree, tmp_path, *more))
+    separator = build_separator(args)
+    loader = build_train_loader(args)
+    device = torch.device("cpu")
+    optimizer = build_optimizer(args, separator)
+    return Trainer(args, str(tmp_path), separator, separator, device, optimizer, loader, evaluator=None)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_training_lowers_the_loss(tree, tmp_path, optimizer):
+    rates = "--lr_sound 0.1 --lr_frame 0.01" if optimizer == "sgd" else "--lr_sound 0.005 --lr_frame 0.001"
+    more = f"--optimizer {optimizer} --img_norm batch --weighted_loss 1 {rates}"
+    trainer = make_trainer(tree, tmp_path, *more.split())
+    batch = next(iter(trainer.loader))
+    losses = [trainer._step(batch).item() for _ in range(40)]
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+
+
+@pytest.mark.parametrize(("capability", "precision"), [("avx512_bf16", "bf16"), ("avx2", "off")])
+def test_processes_must_agree_on_what_amp_auto_is(tree, tmp_path, monkeypatch, capability, precision):
+    values = []
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {capability: True}, raising=False)
+    monkeypatch.setattr(main.distributed, "check_same", values.append)
+    main.check_processes(parse_args(flags(tree, tmp_path, "--amp", "auto")), None)
+    assert values[0]["precision of --amp"] == precision
+
+
+def test_averages_are_laid_out_as_the_parameters_they_belong_to(tree, tmp_path):
+    """A run may go on where `--amp auto` orders channels otherwise; fused optimisers only see memory."""
+    flags = "--optimizer", "adamw", "--amp"
+    trainers = [make_trainer(tree, tmp_path, *flags, amp) for amp in ("off", "bf16")]
+    for trainer in trainers:
+        trainer.optimizer.param_groups[0]["lr"] = 0.1
+    gradients = [torch.randn_like(parameter) for parameter in trainers[0].separator.parameters()]
+
+    def step(trainer):
+        for parameter, gradient in zip(trainer.separator.parameters(), gradients, strict=True):
+            parameter.grad = torch.empty_like(parameter).copy_(gradient)
+        trainer.optimizer.step()
+
+    step(trainers[0])
+    save_state(trainers[0])
+    restore(torch.load(os.path.join(trainers[0].folder, FILE_STATE)), trainers[1])
+    for trainer in trainers:
+        step(trainer)
+    for wanted, found in zip(*(trainer.separator.parameters() for trainer in trainers), strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_gradients_of_a_group_of_batches_make_one_step(tree, tmp_path):
+    """Two halves of a batch that are alike give what the batch gives."""
+    whole, parts = (make_trainer(tree, tmp_path, "--amp", "off") for _ in range(2))
+    batch = next(iter(whole.loader))
+    half = {key: batch[key][:2] for key in ("mix", "sources", "frames")}
+    whole._step({key: value.repeat(2, *[1] * (value.dim() - 1)) for key, value in half.items()})
+    before = [p.clone() for p in parts.separator.parameters()]
+    parts._step(half, 1, 2)
+    assert all(torch.equal(p, q) for p, q in zip(parts.separator.parameters(), before, strict=True))
+    parts._step(half, 2, 2)
+    for one, other in zip(whole.separator.parameters(), parts.separator.parameters(), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-7, rtol=1e-5)
+
+
+def test_the_last_group_of_an_epoch_may_be_smaller(tree, tmp_path, monkeypatch):
+    trainer = make_trainer(tree, tmp_path, "--accumulate", "3", "--dup_trainset", "2")
+    seen = []
+    monkeypatch.setattr(Trainer, "_step", lambda self, batch, *parts: seen.append(parts) or torch.tensor(0.0))
+    trainer._train_epoch(1)
+    assert seen == [(1, 3), (2, 3), (3, 3), (1, 1)]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_clips(tree, tmp_path):
+    trainer = make_trainer(tree, tmp_path)
+    batch = next(iter(trainer.loader))
+    trainer._check((torch.tensor(1.0), batch["info"]))
+    with pytest.raises(UserError, match=r"loss is nan in epoch 1, for the clips .*(violin|tuba|flute)/"):
+        trainer._check((torch.tensor(float("nan")), batch["info"]))
+
+
+def test_rates_fall_after_the_epochs_of_lr_steps(tree, tmp_path):
+    trainer = make_trainer(tree, tmp_path, "--lr_steps", "2", "4", "--lr_frame", "1e-4")
+    rates = []
+    for epoch in range(1, 6):
+        trainer._set_rates(epoch)
+        rates.append([group["lr"] for group in trainer.optimizer.param_groups])
+    np.testing.assert_allclose(rates[1], [1e-3, 1e-3, 1e-4, 1e-3])
+    np.testing.assert_allclose(rates[2], [1e-4, 1e-4, 1e-5, 1e-4])
+    np.testing.assert_allclose(rates[4], [1e-5, 1e-5, 1e-6, 1e-5])
+
+
+def test_every_parameter_is_in_one_group(tree, tmp_path):
+    trainer = make_trainer(tree, tmp_path, "--img_norm", "batch")
+    grouped = [id(p) for group in trainer.optimizer.param_groups for p in group["params"]]
+    assert sorted(grouped) == sorted(id(p) for p in trainer.separator.parameters())
+
+
+def test_the_order_of_an_epoch_depends_on_seed_and_epoch_alone(tree, tmp_path):
+    def order(loader, epoch):
+        start_epoch(loader, epoch)
+        return list(loader.sampler)
+
+    one, other = (build_train_loader(parse_args(flags(tree, tmp_path))) for _ in range(2))
+    order(one, 1)
+    assert order(one, 2) == order(other, 2) != order(one, 3)
+
+
+def test_a_batch_larger_than_an_epoch_is_refused(tree, tmp_path):
+    with pytest.raises(UserError, match=r"--dup_trainset"):
+        build_train_loader(parse_args(flags(tree, tmp_path, "--batch_size_per_gpu", "10")))

@@ -1,0 +1,210 @@
+"""The download of released weights, against a server on loopback that refuses, breaks off or lies."""
+
+import io
+import os
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import torch
+
+from models import download_weights
+from models.download_weights import FILES, LEGACY_MAGIC, RELEASED_ID, fetch
+from utils import UserError
+
+PAUSE = 0.01  # seconds
+
+
+def checkpoint(legacy=False):
+    """The bytes of a checkpoint in today's or in yesterday's format."""
+    file = io.BytesIO()
+    torch.save({"weight": torch.arange(5000.0)}, file, _use_new_zipfile_serialization=not legacy)
+    return file.getvalue()
+
+
+class Server(ThreadingHTTPServer):
+    """Serves `body` at every address, as its attributes say; keeps the Range header of each request."""
+
+    body, status, kind = checkpoint(), 200, "application/octet-stream"
+    ranges = True  # whether it can continue
+    break_after = ()  # bytes after which each of the first transfers breaks off
+    failures = ()  # status codes of the first answers
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked = []
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        server, number = self.server, len(self.server.asked)
+        server.asked.append(self.headers["Range"])
+        if number < len(server.failures):
+            self.send_error(server.failures[number])
+            return
+        first = int(self.headers["Range"][6:-1]) if self.headers["Range"] and server.ranges else 0
+        if first >= len(server.body) > 0:
+            self.send_error(416)
+            return
+        self.send_response(206 if first else server.status)
+        if first:
+            self.send_header("Content-Range", f"bytes {first}-{len(server.body) - 1}/{len(server.body)}")
+        if server.ranges:
+            self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Type", server.kind)
+        self.send_header("Content-Length", str(len(server.body) - first))
+        self.end_headers()
+        left = server.break_after[number] if number < len(server.break_after) else len(server.body)
+        self.wfile.write(server.body[first : first + left])
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / "ckpt" / "a model" / FILES[0]
+
+
+def refused(server, target, message):
+    """The download fails with one line that holds `message`, and leaves nothing behind."""
+    with pytest.raises(UserError, match=message) as error:
+        fetch(f"{server.url}/x", str(target), pause=PAUSE)
+    assert "\n" not in str(error.value)
+    assert server.url in str(error.value)
+    assert not target.parent.exists()
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_download_is_the_file_on_the_server(server, target, legacy):
+    server.body = checkpoint(legacy)
+    assert server.body.startswith(LEGACY_MAGIC) == legacy
+    assert fetch(f"{server.url}/x", str(target)) is True
+    assert target.read_bytes() == server.body
+    assert os.listdir(target.parent) == [target.name]
+
+
+def test_a_file_that_is_there_is_kept(server, target):
+    target.parent.mkdir(parents=True)
+    target.write_text("mine")
+    assert fetch(f"{server.url}/x", str(target)) is False
+    assert server.asked == []
+    assert target.read_text() == "mine"
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_refusal_is_told_and_not_repeated(server, target, status):
+    server.failures, server.status = [status] * 9, status
+    refused(server, target, f"the server answered {status} ")
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "message"),
+    [
+        (b"", "application/octet-stream", "empty file"),
+        (b"<html>Moved</html>", "text/html; charset=utf-8", "answered 200 with a web page"),
+        (b"<html>Moved</html>", "application/octet-stream", "no checkpoint: it begins with b'<html>"),
+        (checkpoint()[:-100], "application/octet-stream", "no checkpoint: it begins with b'PK"),
+    ],
+)
+def test_what_is_no_checkpoint_is_refused(server, target, body, kind, message):
+    server.body, server.kind = body, kind
+    refused(server, target, message)
+
+
+def test_broken_transfer_is_continued(server, target):
+    server.break_after = [5000, 3000]
+    assert fetch(f"{server.url}/x", str(target), pause=PAUSE)
+    assert server.asked == [None, "bytes=5000-", "bytes=8000-"]
+    assert target.read_bytes() == server.body
+
+
+def test_broken_transfer_is_continued_by_the_next_run(server, target):
+    server.break_after = [5000]
+    with pytest.raises(UserError, match="broke off"):
+        fetch(f"{server.url}/x", str(target), attempts=1)
+    assert os.listdir(target.parent) == [target.name + ".part"]
+    assert fetch(f"{server.url}/x", str(target))
+    assert server.asked == [None, "bytes=5000-"]
+    assert target.read_bytes() == server.body
+    assert os.listdir(target.parent) == [target.name]
+
+
+def test_broken_transfer_begins_anew_where_the_server_cannot_continue(server, target):
+    server.break_after, server.ranges = [5000, 3000], False
+    assert fetch(f"{server.url}/x", str(target), pause=PAUSE)
+    assert server.asked == [None, None, None]
+    assert target.read_bytes() == server.body
+
+
+def test_rest_of_an_older_run_is_dropped_where_the_server_cannot_continue(server, target):
+    server.ranges = False
+    target.parent.mkdir(parents=True)
+    target.with_name(target.name + ".part").write_bytes(b"old")
+    assert fetch(f"{server.url}/x", str(target), pause=PAUSE)
+    assert target.read_bytes() == server.body
+
+
+def test_rest_that_is_longer_than_the_file_is_dropped(server, target):
+    target.parent.mkdir(parents=True)
+    target.with_name(target.name + ".part").write_bytes(server.body + b"more")
+    assert fetch(f"{server.url}/x", str(target), pause=PAUSE)
+    assert target.read_bytes() == server.body
+
+
+def test_broken_transfers_that_nobody_can_continue_leave_nothing(server, target):
+    server.break_after, server.ranges = [5000] * 9, False
+    refused(server, target, f"broke off after 5000 of {len(server.body)} bytes")
+
+
+def test_server_that_is_busy_is_asked_again(server, target):
+    server.failures = [503, 429, 500]
+    assert fetch(f"{server.url}/x", str(target), pause=PAUSE)
+    assert len(server.asked) == 4
+
+
+def test_server_that_stays_busy_is_named(server, target):
+    server.failures = [503] * 9
+    refused(server, target, r"the server answered 503 .*\(5 attempts\)")
+    assert len(server.asked) == 5
+
+
+def test_server_that_is_not_there_is_named(target):
+    server = Server()
+    server.server_close()
+    refused(server, target, "no answer: .*refused")
+
+
+def test_command_fetches_the_three_files_once(server, tmp_path, capsys):
+    arguments = ["--url", f"{server.url}/release/", "--ckpt", str(tmp_path)]
+    assert download_weights.main(arguments) == 0
+    assert {path.name for path in (tmp_path / RELEASED_ID).iterdir()} == set(FILES)
+    assert download_weights.main(arguments) == 0
+    assert capsys.readouterr().out.count("already there") == len(server.asked) == 3
+
+
+def test_command_tells_a_refusal_in_a_line(server, tmp_path, capsys):
+    server.failures = [403]
+    assert download_weights.main(["another one", "--url", server.url, "--ckpt", str(tmp_path)]) == 1
+    expected = f"error: {server.url}/another%20one/{FILES[0]}: the server answered 403 Forbidden\n"
+    assert capsys.readouterr().err == expected
+    assert os.listdir(tmp_path) == []
+
+
+def test_addresses_that_are_none_are_refused(capsys):
+    with pytest.raises(SystemExit):
+        download_weights.main(["--url", "file:///etc"])
+    assert "--url: expected http" in capsys.readouterr().err

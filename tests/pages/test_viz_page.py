@@ -1,0 +1,148 @@
+"""The page's HTML and the learning curves, without a browser."""
+
+import html.parser
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import viz
+from pages import curves
+from tests.helpers import SCORES, make_view, with_source
+
+NASTY = '<b>"x"&'
+
+
+def write_page(folder, rows, summary=None, options=None, history=None, title="a run"):
+    """Write a page and return its HTML."""
+    viz.write_page(folder, rows, summary or {}, options or {}, history or {}, title)
+    return (folder / "index.html").read_text(encoding="utf-8")
+
+
+class Tags(html.parser.HTMLParser):
+    """All tags' names and attributes, and all text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.names, self.attributes, self.text = [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.names.append(tag)
+        self.attributes.extend(attrs)
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.mark.parametrize("num_mix", [1, 3])
+def test_any_number_of_sources(tmp_path, num_mix):
+    row = viz.write_row(tmp_path, make_view(num_mix=num_mix))
+    tags = Tags(write_page(tmp_path, [row]))
+    assert tags.names.count("video") == num_mix
+    assert tags.names.count("audio") == 1 + 3 * num_mix
+
+
+def test_page_shows_the_scores_with_signs(tmp_path):
+    text = Tags(write_page(tmp_path, [viz.write_row(tmp_path, make_view())])).text
+    for shown in ("7.2", "+7.0", "12.5", "−1.5", "6.0", "14.0", "dB"):
+        assert shown in text
+
+
+@pytest.mark.parametrize("scores", [dict.fromkeys(SCORES), {}, dict.fromkeys(SCORES, float("nan"))])
+def test_silent_mixtures_say_so(tmp_path, scores):
+    page = write_page(tmp_path, [viz.write_row(tmp_path, make_view(scores=scores))])
+    assert "silent: not scored" in Tags(page).text
+    assert ("data-sdr", "") in Tags(page).attributes
+
+
+def test_endless_scores_are_shown_and_sortable(tmp_path):
+    page = write_page(tmp_path, [viz.write_row(tmp_path, make_view(scores=SCORES | {"sir": float("inf")}))])
+    assert "∞" in Tags(page).text
+    assert ("data-sir", "Infinity") in Tags(page).attributes
+
+
+def test_users_strings_are_escaped(tmp_path):
+    view = with_source(make_view(), clip=NASTY, category=NASTY + "cat")
+    row = viz.write_row(tmp_path, view)
+    page = write_page(tmp_path, [row], options={"id": NASTY + "opt", NASTY: 1}, title=NASTY + "title")
+    tags = Tags(page)
+    assert NASTY not in page
+    for shown in (NASTY, NASTY + "cat", NASTY + "opt", NASTY + "title"):
+        assert shown in tags.text
+    assert any(name == "alt" and NASTY in value for name, value in tags.attributes)
+    assert sorted(os.listdir(tmp_path)) == ["0007", "index.html"]
+
+
+def test_page_needs_nothing_but_its_folder(tmp_path):
+    page = write_page(tmp_path, [viz.write_row(tmp_path, make_view())])
+    tags = Tags(page)
+    wanted = [value for name, value in tags.attributes if name in ("src", "poster")]
+    assert wanted
+    assert all((tmp_path / path).is_file() for path in wanted)
+    assert "http" not in page
+    assert "link" not in tags.names or ("href", "data:,") in tags.attributes
+
+
+def test_page_of_nothing(tmp_path):
+    text = Tags(write_page(tmp_path, [])).text
+    assert "Nothing was scored" in text
+    assert "No mixtures" in text
+
+
+def test_page_shows_summary_and_options(tmp_path):
+    summary = {
+        "epoch": 12,
+        "num_mixtures": 256,
+        "num_silent": 3,
+        "loss": 0.27034,
+        **SCORES,
+        "sdr_swapped": None,
+    }
+    options = {"lr_steps": [40, 80], "id": "", "loss": "bce"}
+    text = Tags(write_page(tmp_path, [], summary, options, title="MUSIC-2mix")).text
+    for shown in ("MUSIC-2mix", "epoch 12", "256", "0.2703", "7.2", "14.0", "40 80", "bce"):
+        assert shown in text
+    assert "swapped" not in text
+
+
+# ---- learning curves
+
+HISTORY = {
+    "train": {"epoch": [k / 50 for k in range(1, 2001)], "err": [1 / k for k in range(1, 2001)]},
+    "val": {"epoch": [20, 40], "err": [0.3, 0.2], "sdr": [4.0, None], "sir": [float("nan"), 9.0], "sar": []},
+}
+
+
+def test_curves_are_drawn_as_files(tmp_path):
+    viz.plot_history(tmp_path, HISTORY)
+    for name in ("loss.png", "metrics.png"):
+        with Image.open(tmp_path / name) as picture:
+            assert picture.width > 500
+    assert len(os.listdir(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    "history", [{}, {"train": {"epoch": [], "err": []}, "val": {"epoch": [], "err": []}}]
+)
+def test_no_history_no_curves(tmp_path, history):
+    viz.plot_history(tmp_path, history)
+    assert not os.listdir(tmp_path)
+    assert "svg" in Tags(write_page(tmp_path, [], history=HISTORY)).names
+    assert "Learning curves" not in write_page(tmp_path, [], history=history)
+
+
+def test_curves_keep_finite_points_and_are_thinned():
+    assert curves.curve(HISTORY["val"], "sdr")[1].tolist() == [4]
+    assert curves.curve(HISTORY["val"], "sir")[0].tolist() == [40]
+    epochs, values = curves.curve(HISTORY["train"], "err")
+    assert len(epochs) == curves.MAX_POINTS
+    assert np.isclose(values[0], np.mean(HISTORY["train"]["err"][:7]))
+
+
+def test_page_names_the_last_value_of_each_curve(tmp_path):
+    text = Tags(write_page(tmp_path, [], history=HISTORY)).text
+    for shown in ("validation 0.2", "SDR 4", "SIR 9"):
+        assert shown in text
+    assert "SAR 0" not in text
