@@ -46,14 +46,14 @@ class SourceView(NamedTuple):
 
     clip: str  # "violin/AbCdEfGhIjK"
     category: str  # "violin"
-    frames: np.ndarray  # uint8 [T, H, W, 3], the pictures of the sound's window, at the mixture's `fps`
+    frames: np.ndarray  # uint8 [T, H, W, 3], the frames in the sound's window, at the mixture's `fps`
     energy: np.ndarray  # float32 [h, w], sound energy of each pixel's mask, >= 0, any scale, over `still`
-    still: np.ndarray  # uint8 [H, W, 3], the (centre) picture that the network saw
-    mask_pred: np.ndarray  # float32 [F, T], 0..1, ratio masks 0..5
-    mask_true: np.ndarray  # float32 [F, T]
-    wav_pred: np.ndarray  # float32 [L], -1..1
-    wav_true: np.ndarray  # float32 [L]
-    wav_oracle: np.ndarray  # float32 [L], the mixture under the true mask
+    still: np.ndarray  # uint8 [H, W, 3], the (centre) frame that the network saw
+    mask: np.ndarray  # float32 [F, T], 0..1, ratio masks 0..5
+    true_mask: np.ndarray  # float32 [F, T]
+    estimate: np.ndarray  # float32 [L], -1..1, the separated sound
+    true: np.ndarray  # float32 [L], the source before it was mixed
+    oracle: np.ndarray  # float32 [L], the mixture under the true mask
     scores: dict  # dB by name: sdr, sir, sar, si_sdr, sdr_mixture, sdr_oracle; None: silent, not scored
 
 
@@ -96,23 +96,23 @@ def write_row(folder, view):
 def write_source(folder, view, index, peak):
     """Write one source's media, spectrograms relative to the power `peak`; return its part of the row."""
     source, stem = view.sources[index], f"source{index + 1}"
-    scale = mask_scale([mask for each in view.sources for mask in (each.mask_pred, each.mask_true)])
+    scale = mask_scale([mask for each in view.sources for mask in (each.mask, each.true_mask)])
     paths = {part: f"{view.name}/{stem}-{part}{suffix}" for part, suffix in SOURCE_FILES.items()}
     on_disk = {part: os.path.join(folder, path) for part, path in paths.items()}
-    write_video(on_disk["video"], source.frames, view.fps, source.wav_pred, view.rate)
+    write_video(on_disk["video"], source.frames, view.fps, source.estimate, view.rate)
     write_picture(on_disk["still"], source.still)
     write_picture(on_disk["heat"], heat_map(source.energy, *source.still.shape[:2]))
-    write_mask(on_disk["mask_pred"], source.mask_pred, scale)
-    write_mask(on_disk["mask_true"], source.mask_true, scale)
+    write_mask(on_disk["mask_pred"], source.mask, scale)
+    write_mask(on_disk["mask_true"], source.true_mask, scale)
     return {
         **paths,
         "clip": source.clip,
         "category": source.category or source.clip,  # trees without categories
         "scores": plain_scores(source.scores),
         "mask_scale": round(scale, 2),
-        "predicted": write_heard(folder, view, f"{stem}-predicted", source.wav_pred, peak),
-        "true": write_heard(folder, view, f"{stem}-true", source.wav_true, peak),
-        "oracle": write_heard(folder, view, f"{stem}-oracle", source.wav_oracle, peak),
+        "predicted": write_heard(folder, view, f"{stem}-predicted", source.estimate, peak),
+        "true": write_heard(folder, view, f"{stem}-true", source.true, peak),
+        "oracle": write_heard(folder, view, f"{stem}-oracle", source.oracle, peak),
     }
 
 
@@ -167,9 +167,9 @@ def check_view(view):
 
 def check_source(view, source, start):
     """Raise UserError unless the arrays of `source` fit the view."""
-    for field in ("wav_pred", "wav_true", "wav_oracle"):
+    for field in ("estimate", "true", "oracle"):
         check_values(view, start + field, getattr(source, field), view.mix.shape)
-    for field in ("mask_pred", "mask_true"):
+    for field in ("mask", "true_mask"):
         check_values(view, start + field, getattr(source, field), (view.freqs.size, None))
     check_values(view, start + "energy", source.energy, (None, None), low=0)
     check_values(view, start + "frames", source.frames, (None, None, None, 3))

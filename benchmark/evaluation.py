@@ -99,8 +99,13 @@ def _measure_parts(separator, nets, data, old_data, rounds, size):
         return separator(*tensors, True)
 
     out, estimates = forward(), forward_old()
-    length = out["waves"].shape[-1]
-    sounds = new["sources"][..., :length], out["waves"].float(), new["mix"][:, :length], out["oracle"].float()
+    length = out["estimates"].shape[-1]
+    sounds = (
+        new["sources"][..., :length],
+        out["estimates"].float(),
+        new["mix"][:, :length],
+        out["oracle"].float(),
+    )
     waves = old["waves"][..., :length].numpy()
 
     def score_old():

@@ -163,11 +163,11 @@ def make_source(index, samples, rate, freqs, pictures, size, scores=None):
         frames=frames,
         energy=energy,
         still=frames[pictures // 2],
-        mask_pred=0.8 * mask + 0.1,
-        mask_true=mask,
-        wav_pred=0.9 * wav,
-        wav_true=wav,
-        wav_oracle=0.95 * wav,
+        mask=0.8 * mask + 0.1,
+        true_mask=mask,
+        estimate=0.9 * wav,
+        true=wav,
+        oracle=0.95 * wav,
         scores=SCORES if scores is None else scores,
     )
 
@@ -179,7 +179,7 @@ def make_view(name="0007", num_mix=2, seconds=2, size=(64, 64), rate=RATE, freqs
     sources = [make_source(k, samples, rate, freqs, pictures, size, scores) for k in range(num_mix)]
     return viz.MixtureView(
         name=name,
-        mix=sum(source.wav_true for source in sources) / num_mix,
+        mix=sum(source.true for source in sources) / num_mix,
         weight=np.full((len(freqs), samples // HOP + 1), 0.5, np.float32),
         freqs=freqs,
         rate=rate,

@@ -5,8 +5,9 @@ import logging
 import numpy as np
 import torch
 
+import viz
 from engine.evaluation.metrics import FIXED, SCORES, SILENT_ESTIMATE, find_silence, score_batch, summarize
-from engine.evaluation.results import Drawing, Mixture, submit
+from engine.evaluation.results import Mixture, submit
 from engine.failures import Failures
 from engine.machine import distributed
 from models.spectral import row_frequencies
@@ -14,6 +15,7 @@ from utils import progress
 
 logger = logging.getLogger(__name__)
 
+SOUNDS = ("sources", "estimates", "mix", "oracle")  # what scores are made of
 MAX_PENDING = 32  # separated mixtures that wait for a worker; bounds memory
 
 
@@ -35,7 +37,7 @@ class Evaluator:
         # {mixture's index: its scores in `FIXED`}. The loader gives the same sounds for an index whenever it
         # is asked, and these scores are made of sounds and true masks alone: the first run's hold for all.
         self.fixed = {}
-        self.seen = {}  # {clip's number: what the networks of this run see of it}
+        self.features = {}  # {clip's number: image features of its picture, by the networks of this run}
 
     def run(self, folder, num_vis=0, swapped=False):
         """(summary, list of `Result`) of all mixtures; rows of the page for the first `num_vis` in `folder`.
@@ -43,15 +45,15 @@ class Evaluator:
         swapped: score the control too, see `metrics.score_batch`. Raises UserError for too many failures.
         """
         self.model.eval()
-        self.seen.clear()
+        self.features.clear()
         results, futures, num_failed = [], [], 0
         try:
             with progress(total=len(self.loader.sampler), desc="evaluation", unit="mixture") as bar:
                 for batch in self.loader:
                     self.failures.add(batch)
                     num_failed += len(batch["dropped"])
-                    for mixture in self._separate(batch, folder, num_vis, swapped):
-                        futures.append(submit(self.pool, mixture))
+                    for mixture in self._separate(batch, num_vis, swapped):
+                        futures.append(submit(self.pool, mixture, folder))
                         if len(futures) > MAX_PENDING:
                             results.append(futures.pop(0).result())
                     bar.update(len(batch["info"]) + len(batch["dropped"]))
@@ -69,53 +71,55 @@ class Evaluator:
                 logger.warning("mixture %d is not on the page: %s", result.index, result.complaint)
         return _summarize(results, num_failed, len(self.failures)), results
 
-    def _separate(self, batch, folder, num_vis, swapped):
+    def _separate(self, batch, num_vis, swapped):
         """The separated mixtures of a batch, a `Mixture` each."""
         if not batch["info"]:
             return
         tensors = [batch[key].to(self.device, non_blocking=True) for key in ("mix", "sources", "frames")]
         with torch.no_grad():
-            pictures = self._look(batch["info"], tensors[2])
+            features = self._image_features(batch["info"], tensors[2])
             # By position: DataParallel would send a keyword to more GPUs than a small batch has mixtures for.
-            out = self.model(*tensors[:2], pictures, True)
-        length = out["waves"].shape[-1]
+            out = self.model(*tensors[:2], features, True)
+        length = out["estimates"].shape[-1]
         out |= {"mix": tensors[0][:, :length], "sources": tensors[1][..., :length]}
         arrays = {key: value.float().cpu().numpy() for key, value in out.items()}
-        sounds = zip(*(arrays[key] for key in ("sources", "waves", "mix")), strict=True)
+        sounds = zip(*(arrays[key] for key in ("sources", "estimates", "mix")), strict=True)
         statuses = [find_silence(*each) for each in sounds]
         scores = self._score(out, batch["info"], statuses, swapped)
-        clips = self.loader.dataset.clips
+        dataset = self.loader.dataset
         for b, info in enumerate(batch["info"]):
             known = {} if statuses[b] else self.fixed.get(info["index"], {}) | scores.get(b, {})
-            by_worker = self.bss == "mir_eval" and not statuses[b]
-            drawn = info["index"] < num_vis
+            unscored = None
+            if self.bss == "mir_eval" and not statuses[b]:
+                unscored = {key: arrays[key][b] for key in SOUNDS} | {"swapped": swapped, "fixed": not known}
+            shown = info["index"] < num_vis
+            pairs = zip(info["clips"], info["centres"], strict=True) if shown else ()
             yield Mixture(
                 index=info["index"],
-                clips=[(clips[number].category, clips[number].name) for number in info["clips"]],
+                clips=[
+                    (dataset.clips[number].category, dataset.clips[number].name) for number in info["clips"]
+                ],
                 loss=float(arrays["loss"][b]),
-                mix=arrays["mix"][b],
-                sources=arrays["sources"][b],
-                estimates=arrays["waves"][b],
-                oracle=arrays["oracle"][b],
                 status=statuses[b],
                 scores=known,
-                missing={"swapped": swapped, "fixed": not known} if by_worker else None,
-                drawing=self._draw(arrays, b, info, tensors[0], tensors[2], folder) if drawn else None,
+                unscored=unscored,
+                view=self._view(arrays, b, info, tensors[0], tensors[2]) if shown else None,
+                frames=[dataset.window_pictures(*pair) for pair in pairs],
             )
 
-    def _look(self, infos, frames):
-        """What the networks see in pictures [B, N, 3, T, H, W]; those of a clip are the same in all mixtures.
+    def _image_features(self, infos, frames):
+        """Image features [B, N, C] of pictures [B, N, 3, T, H, W], computed once for each clip.
 
-        Several GPUs look for themselves, each at its part of the mixtures.
+        Under DataParallel the pictures themselves: each GPU computes the features of its part.
         """
         if self.model is not self.separator:
             return frames
         numbers = [number for info in infos for number in info["clips"]]
-        places = {number: place for place, number in enumerate(numbers) if number not in self.seen}
+        places = {number: place for place, number in enumerate(numbers) if number not in self.features}
         if places:
-            features = self.separator.look(frames.flatten(0, 1)[list(places.values()), None])
-            self.seen |= zip(places, features[:, 0], strict=True)
-        return torch.stack([self.seen[number] for number in numbers]).unflatten(0, frames.shape[:2])
+            features = self.separator.image_features(frames.flatten(0, 1)[list(places.values()), None])
+            self.features |= zip(places, features[:, 0], strict=True)
+        return torch.stack([self.features[number] for number in numbers]).unflatten(0, frames.shape[:2])
 
     def _score(self, out, infos, statuses, swapped):
         """{number in the batch: its scores} of mixtures that are not silent, less those in `fixed`."""
@@ -124,27 +128,42 @@ class Evaluator:
             picked = [b for b, info in enumerate(infos) if fixed == (info["index"] not in self.fixed)]
             picked = [b for b in picked if not statuses[b]]
             if picked:
-                sounds = [out[key][picked].float() for key in ("sources", "waves", "mix", "oracle")]
+                sounds = [out[key][picked].float() for key in SOUNDS]
                 scores |= zip(picked, score_batch(*sounds, swapped, fixed), strict=True)
         return scores
 
-    def _draw(self, out, b, info, mix, frames, folder):
+    def _view(self, out, b, info, mix, frames):
+        """The row of mixture `b` of a batch on the page, still without the frames of its videos and scores."""
         dataset, settings = self.loader.dataset, self.separator.settings
         sampling = dataset.sampling
-        energy = self.separator.pixel_energy(mix[b : b + 1], frames[b : b + 1])[0]
-        pairs = zip(info["clips"], info["centres"], strict=True)
-        return Drawing(
-            folder=folder,
-            masks=out["masks"][b],
-            true_masks=out["true_masks"][b],
+        energy = self.separator.pixel_energy(mix[b : b + 1], frames[b : b + 1])[0].float().cpu().numpy()
+        stills = frames[b, :, :, frames.shape[3] // 2].permute(0, 2, 3, 1).cpu().numpy()
+        sources = [
+            viz.SourceView(
+                clip=dataset.clips[number].name,
+                category=dataset.clips[number].category,
+                frames=None,
+                energy=energy[n],
+                still=stills[n],
+                mask=out["masks"][b, n],
+                true_mask=out["true_masks"][b, n],
+                estimate=out["estimates"][b, n],
+                true=out["sources"][b, n],
+                oracle=out["oracle"][b, n],
+                scores={},
+            )
+            for n, number in enumerate(info["clips"])
+        ]
+        return viz.MixtureView(
+            name=f"{info['index']:04d}",
+            mix=out["mix"][b],
             weight=out["weight"][b, 0],
-            energy=energy.float().cpu().numpy(),
-            stills=frames[b, :, :, frames.shape[3] // 2].permute(0, 2, 3, 1).cpu().numpy(),
-            pictures=[dataset.window_pictures(*pair) for pair in pairs],
             freqs=row_frequencies(sampling.aud_rate, settings.stft_frame, settings.log_freq).numpy(),
             rate=sampling.aud_rate,
-            frame_rate=sampling.frame_rate,
-            hop=settings.stft_hop,
+            fps=sampling.fps,
+            hop_seconds=settings.stft_hop / sampling.aud_rate,
+            scores={},
+            sources=sources,
         )
 
 

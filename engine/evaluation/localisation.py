@@ -159,7 +159,7 @@ def localise(pixels, device, sampling, truths, folder):
 def _measure(truth, pixels, device, sampling):
     """{measure: [N]} of places, and for duets of sounds. Raises UserError, in words."""
     with tempfile.TemporaryDirectory() as work:
-        unpacked = unpack(truth.video, work, sampling.frame_rate, sampling.aud_rate)
+        unpacked = unpack(truth.video, work, sampling.fps, sampling.aud_rate)
         unpacked = unpacked._replace(own_sound=unpacked.sound)  # scores are of what the networks hear
         video = Video(unpacked, sampling, pixels.separator.spectral.hop)
         analysis = analyse(video, pixels, device)
@@ -196,7 +196,7 @@ def passed_energy(video, pixels, device, analysis, tracks):
         for batch in video.windows("comparing"):
             maps = torch.from_numpy(analysis.maps[done : done + len(batch)]).to(device)
             done += len(batch)
-            _, feat_sound = pixels.listen(torch.stack([window.mix for window in batch]).to(device))
+            _, feat_sound = pixels.sound_features(torch.stack([window.mix for window in batch]).to(device))
             for n, window in enumerate(batch):
                 true = tracks[:, window.start : window.start + length].to(device)
                 power = spectral.stft(true).abs().square().flatten(1)

@@ -42,7 +42,7 @@ def write_outputs(path, folder, work, pixels, sampling, request):
     Returns a line about it. Raises UserError if the video cannot be used.
     """
     device = next(pixels.parameters()).device
-    rates = sampling.frame_rate, sampling.aud_rate
+    rates = sampling.fps, sampling.aud_rate
     unpacked = unpack(path, work, *rates, request.path_sound, request.own_rate)
     video = Video(unpacked, sampling, pixels.separator.settings.stft_hop)
     analysis = analyse(video, pixels, device)
@@ -56,7 +56,7 @@ def write_outputs(path, folder, work, pixels, sampling, request):
     energies = _write_sounds(chunks, folder, [*names, "residual"], video, page)
     times = [video.centre(start) for start in video.starts]
     colours = places.colours(analysis.gram).reshape(*analysis.shape, 3)
-    _write_videos(unpacked, folder, analysis.energy, colours, times, sampling.frame_rate)
+    _write_videos(unpacked, folder, analysis.energy, colours, times, sampling.fps)
     sources = _describe(names, labels.reshape(analysis.shape), energies)
     line = f"{unpacked.seconds:.1f} s, " + ", ".join(f"{s['name']} {s['share']:.0%}" for s in sources)
     _write_numbers(folder, path, unpacked, analysis, times, sources, request)

@@ -66,7 +66,7 @@ class Video:
         """The pictures around the middle of a window in several sizes, uint8 [3, T, H, W] each."""
         s = self.sampling
         last = self.unpacked.num_frames
-        centre = round(self.centre(start) * s.frame_rate + 0.5)
+        centre = round(self.centre(start) * s.fps + 0.5)
         numbers = [centre + (i - s.num_frames // 2) * s.stride_frames for i in range(s.num_frames)]
         numbers = [min(max(number, 1), last) for number in numbers]
         sizes = [round(scale * s.img_size) for scale in SCALES]
@@ -85,8 +85,10 @@ def analyse(video, pixels, device):
     def windows():
         for batch in video.windows("listening"):
             sizes = zip(*(video.pictures(window.start) for window in batch), strict=True)
-            maps = pixels.look([torch.stack(pictures).to(device) for pictures in sizes])
-            magnitude, feat_sound = pixels.listen(torch.stack([window.mix for window in batch]).to(device))
+            maps = pixels.feature_map([torch.stack(pictures).to(device) for pictures in sizes])
+            magnitude, feat_sound = pixels.sound_features(
+                torch.stack([window.mix for window in batch]).to(device)
+            )
             for n in range(len(batch)):  # the cells' masks are large
                 here = slice(n, n + 1)
                 yield maps[here], magnitude[here], pixels.cell_masks(maps[here], feat_sound[here])
@@ -117,8 +119,10 @@ def synthesise(video, pixels, device, analysis, rendering):
     with torch.inference_mode():
         for batch, maps in zip(video.windows("separating"), _batches(analysis.maps), strict=True):
             maps = torch.from_numpy(maps).to(device)
-            _, feat_sound = pixels.listen(torch.stack([window.mix for window in batch]).to(device))
-            masks = pixels.region_masks(pixels.describe(maps, regions), feat_sound, rendering.consistent)
+            _, feat_sound = pixels.sound_features(torch.stack([window.mix for window in batch]).to(device))
+            masks = pixels.region_masks(
+                pixels.region_features(maps, regions), feat_sound, rendering.consistent
+            )
             for n, window in enumerate(batch):
                 start = round(window.start * video.rate / s.aud_rate)
                 wave = video.own_window(start, synthesis.length).to(device)

@@ -22,35 +22,35 @@ class PixelSeparator(nn.Module):
         self.separator = separator.eval().requires_grad_(False)
         self.num_mix = num_mix
 
-    def look(self, sizes):
+    def feature_map(self, sizes):
         """The same pictures in several sizes, uint8 [B, 3, T, H, W] each, the finest last -> their mean map.
 
         Image features [B, C, h, w] with the cells of the finest, pooled over time, not activated.
         """
-        maps = [self._look(frames) for frames in sizes]
+        maps = [self._feature_map(frames) for frames in sizes]
         cells = maps[-1].shape[2:]
         maps = [F.interpolate(each, cells, mode="bilinear", align_corners=False) for each in maps]
         return torch.stack(maps).mean(dim=0)
 
-    def _look(self, frames):
+    def _feature_map(self, frames):
         net_frame = self.separator.net_frame
         with self.separator.autocast(frames.device):
             maps = net_frame.forward_multiframe(self.separator.normalise(frames[:, None]), pool=False)
         return POOLS[net_frame.pool_type](maps.float(), (1, *maps.shape[3:]))[:, :, 0]
 
-    def describe(self, maps, regions):
+    def region_features(self, maps, regions):
         """Image features [B, N, C], pooled as in training, of regions bool [N, h, w] of maps [B, C, h, w]."""
         pool = POOLS[self.separator.net_frame.pool_type]
         picked = [pool(maps[:, :, None, None, region], 1).flatten(1) for region in regions]
         activation = self.separator.settings.img_activation
         return torch.stack([activate(one, activation) for one in picked], dim=1)
 
-    def listen(self, mix):
+    def sound_features(self, mix):
         """Waveforms [B, L] -> warped magnitude [B, F, T] and sound features [B, C, F, T]."""
         spectral = self.separator.spectral
         magnitude = spectral.warp(spectral.stft(mix).abs())
         with self.separator.autocast(mix.device):
-            return magnitude, self.separator.listen(magnitude + EPSILON)
+            return magnitude, self.separator.sound_features(magnitude + EPSILON)
 
     def cell_masks(self, maps, feat_sound):
         """Masks [B, P, F, T] of each cell of maps [B, C, h, w].

@@ -85,8 +85,13 @@ def test_means_do_not_depend_on_the_batches(tree, tmp_path):
 def test_each_clip_is_looked_at_once_a_run(tree, tmp_path, monkeypatch):
     args = small_args("--list_val", f"{tree[0]}/val.csv", "--val_pairs", "original", "--num_val", "5")
     evaluator, looks = make_evaluator(args), []
-    look = evaluator.separator.look
-    monkeypatch.setattr(evaluator.separator, "look", lambda frames: looks.append(len(frames)) or look(frames))
+    features = evaluator.separator.image_features
+
+    def counted(frames):
+        looks.append(len(frames))
+        return features(frames)
+
+    monkeypatch.setattr(evaluator.separator, "image_features", counted)
     scores = []
     for _ in range(2):
         looks.clear()

@@ -89,7 +89,7 @@ def test_what_was_silent_at_first_is_scored_later(mixtures, tmp_path):
 
     def silence_one(*tensors):
         out = model(*tensors)
-        out["waves"][1, 0] = 0
+        out["estimates"][1, 0] = 0
         return out
 
     evaluator.model = Called(silence_one)
