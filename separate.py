@@ -4,7 +4,6 @@ import argparse
 import logging
 import os
 import sys
-import tempfile
 
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -14,7 +13,7 @@ from dataset.index import VIDEO_SUFFIXES, find_videos
 from engine.build import build_sampling, build_separator
 from engine.machine.memory import keep_memory
 from engine.options import check_precision
-from engine.separation.outputs import Request, write_outputs
+from engine.separation.outputs import Request, read_outputs, separate_video
 from engine.separation.pixels import PixelSeparator
 from engine.separation.unpack import PICTURE_SUFFIXES
 from engine.training.checkpoint import newest_run, weight_files
@@ -24,6 +23,22 @@ from utils import UserError, command, set_up_logging
 logger = logging.getLogger(__name__)
 
 
+def separate(path, ckpt=None, out="out", num_gpus=None, amp="auto", **request):
+    """Separate one video from Python: `separate("duet.mp4", "ckpt/demo")`. Writes what the command writes.
+
+    path: a video, or a picture with `path_sound=FILE`; ckpt: a folder of trained networks, None: the newest
+    run in ./ckpt; out: the page and the sounds go to out/<video>/; num_gpus: 1 or 0, None: 1 if there is one;
+    amp: as --amp; request: fields of `engine.separation.outputs.Request`, e.g. num_sources, points, boxes.
+    Returns a `Separated`. Raises UserError if the networks or the video cannot be used.
+    """
+    num_gpus = min(1, torch.cuda.device_count()) if num_gpus is None else num_gpus
+    pixels, options, folder = load(argparse.Namespace(ckpt=ckpt, num_gpus=num_gpus, amp=amp))
+    target = os.path.join(out, os.path.splitext(os.path.basename(path))[0])
+    request = Request(notes=(f"networks: {folder}",), **request)
+    separate_video(os.fspath(path), target, pixels, build_sampling(options), request)
+    return read_outputs(target)
+
+
 def load(args):
     """(networks as a PixelSeparator on their device, the options they were trained with, their folder)."""
     here = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ckpt")
@@ -31,8 +46,6 @@ def load(args):
     options = network_options(args, folder)
     pixels = PixelSeparator(build_separator(options, weight_files(folder)), options.num_mix)
     device = torch.device("cuda" if args.num_gpus else "cpu")
-    if not args.num_gpus:
-        keep_memory()
     logger.info("networks of %s on %s", folder, device)
     return pixels.to(device), options, folder
 
@@ -75,6 +88,8 @@ def separate_all(args):
     videos = place_videos(args.videos, args.out)
     if args.audio and len(videos) > 1:
         raise UserError(f"--audio goes with one picture, found {len(videos)} files")
+    if not args.num_gpus:
+        keep_memory()
     pixels, options, folder = load(args)
     request = Request(
         num_sources=args.num_sources,
@@ -83,14 +98,13 @@ def separate_all(args):
         consistent=args.consistent,
         own_rate=None if args.rate == "video" else options.audRate,
         path_sound=args.audio,
-        notes=[f"networks: {folder}"],
+        notes=(f"networks: {folder}",),
     )
     entries, num_failed = [], 0
     for path, name in videos:
         target = os.path.join(args.out, name)
         try:
-            with tempfile.TemporaryDirectory() as work:
-                line = write_outputs(path, target, work, pixels, build_sampling(options), request)
+            line = separate_video(path, target, pixels, build_sampling(options), request)
         except (UserError, OSError) as error:
             num_failed += 1
             print(f"failed: {path}: {error}", file=sys.stderr)

@@ -4,6 +4,8 @@ import json
 import math
 import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from engine.options import training_options
 from engine.separation.places import cells_of
 from pages.overlay import energy_maps
 from tests.golden.golden_weights import fill
+from tests.helpers import PROJECT
 from tests.videos import make_video, remux, tone
 from utils import UserError, run_ffmpeg, save_json
 
@@ -285,3 +288,32 @@ def test_a_variable_rate_and_a_late_start(checkpoint, tmp_path):
     for name in "ab":
         waves, _, numbers = read_outputs(tmp_path / "out" / name, 2)
         assert waves.shape[1] / 44100 == pytest.approx(numbers["seconds"], abs=0.01)
+
+
+def test_it_can_be_called_from_python(checkpoint, video, tmp_path):
+    found = separate.separate(video, checkpoint, tmp_path / "out", num_gpus=0, num_sources=3)
+    waves, rate, numbers = read_outputs(tmp_path / "out" / "a film", 3)
+    assert (found.rate, found.folder) == (rate, str(tmp_path / "out" / "a film"))
+    np.testing.assert_allclose(
+        np.concatenate([found.sources, found.residual[None]]), waves.transpose(0, 2, 1), atol=1e-6
+    )
+    assert found.energy.shape == (len(found.times), *numbers["cells"])
+
+
+def test_mistakes_from_python_are_user_errors(checkpoint, tmp_path):
+    with pytest.raises(UserError, match="no trained networks"):
+        separate.separate("x.mp4", str(tmp_path), tmp_path / "out", num_gpus=0)
+
+
+def test_names_need_not_be_utf_8(checkpoint, video, tmp_path):
+    folder = os.fsencode(tmp_path) + b"/t\xe4st"
+    os.mkdir(folder)
+    for name in (b"f\xfclm.mkv", b"\xe9tude.mkv"):
+        shutil.copyfile(video, folder + b"/" + name)
+    out = os.fsencode(tmp_path) + b"/\xf6ut"
+    command = [sys.executable, "separate.py", folder, "--ckpt", checkpoint, "--out", out, "--num_gpus", "0"]
+    result = subprocess.run(command, cwd=PROJECT, capture_output=True)
+    assert result.returncode == 0, result.stderr.decode(errors="replace")
+    assert out + b"/f\xfclm/index.html: 2.0 s" in result.stdout
+    assert {b"source1.wav", b"index.html", b"heatmap.mp4"} <= set(os.listdir(out + b"/f\xfclm"))
+    assert os.path.getsize(out + b"/index.html")

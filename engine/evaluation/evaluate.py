@@ -133,7 +133,7 @@ class Evaluator:
         return scores
 
     def _view(self, out, b, info, mix, frames):
-        """The row of mixture `b` of a batch on the page, still without the frames of its videos and scores."""
+        """The row of mixture `b` of a batch on the page, without its videos' frames and scores."""
         dataset, settings = self.loader.dataset, self.separator.settings
         sampling = dataset.sampling
         energy = self.separator.pixel_energy(mix[b : b + 1], frames[b : b + 1])[0].float().cpu().numpy()

@@ -30,9 +30,7 @@ class Mixture(NamedTuple):
     loss: float
     status: str
     scores: dict
-    unscored: (
-        dict | None
-    )  # arguments of `metrics.score_reference`, whose scores are missing; None: nothing is
+    unscored: dict | None  # arguments of `metrics.score_reference` for the scores that are missing, if any
     view: viz.MixtureView | None  # its row on the page, without frames and scores; None: it has no row
     frames: list  # N of (folder, numbers of the frames in the sound's window), for the row
 

@@ -2,7 +2,9 @@
 
 import contextlib
 import glob
+import json
 import os
+import tempfile
 from typing import NamedTuple
 
 import numpy as np
@@ -36,11 +38,43 @@ class Request(NamedTuple):
     notes: tuple = ()  # lines for the page
 
 
-def write_outputs(path, folder, work, pixels, sampling, request):
-    """Take the video at `path` apart into `folder`; `work` is an empty folder for the meantime.
+class Separated(NamedTuple):
+    """What separation left in a folder. K sources, Ch channels, S samples; W windows, h * w cells."""
 
+    folder: str  # of index.html, the sounds and the videos
+    rate: int  # samples/s
+    sources: np.ndarray  # float32 [K, Ch, S]
+    residual: np.ndarray  # float32 [Ch, S]: with the sources it adds up to the video's sound
+    times: np.ndarray  # [W] seconds, the middle of each window
+    energy: np.ndarray  # [W, h, w], sound energy of each cell, >= 0
+
+
+def read_outputs(folder):
+    """The `Separated` that `separate_video` wrote into `folder`."""
+    with open(os.path.join(folder, "separated.json"), encoding="utf-8") as file:
+        numbers = json.load(file)
+    files = [*(source["file"] for source in numbers["sources"]), "residual.wav"]
+    sounds = []
+    for name in files:
+        with open(os.path.join(folder, name), "rb") as file:
+            wave, rate = soundfile.read(file, dtype="float32", always_2d=True)
+        sounds.append(wave.T)
+    *sources, residual = sounds
+    times, energy = np.array(numbers["times"]), np.array(numbers["energy"])
+    return Separated(folder, rate, np.stack(sources), residual, times, energy)
+
+
+def separate_video(path, folder, pixels, sampling, request):
+    """Separate the video at `path`; sounds, maps and page go to `folder`.
+
+    pixels: a `PixelSeparator` on its device; sampling: a `dataset.music.Sampling`; request: a `Request`.
     Returns a line about it. Raises UserError if the video cannot be used.
     """
+    with tempfile.TemporaryDirectory() as work:
+        return _separate_video(path, folder, work, pixels, sampling, request)
+
+
+def _separate_video(path, folder, work, pixels, sampling, request):
     device = next(pixels.parameters()).device
     rates = sampling.fps, sampling.aud_rate
     unpacked = unpack(path, work, *rates, request.path_sound, request.own_rate)
@@ -88,7 +122,7 @@ def _write_sounds(chunks, folder, names, video, page):
         for name in names:
             path = stack.enter_context(replacing(os.path.join(folder, f"{name}.wav")))
             options = {"samplerate": video.rate, "channels": video.channels, "subtype": "PCM_16"}
-            files.append(stack.enter_context(soundfile.SoundFile(path, "w", **options)))
+            files.append(stack.enter_context(soundfile.SoundFile(os.fsencode(path), "w", **options)))
         for separated, streams in chunks:
             for file, wave in zip(files, separated, strict=True):
                 file.write(np.clip(wave.T, -1, 1))
