@@ -1,9 +1,9 @@
-"""Pictures and pages: what evaluation leaves for eyes and ears in ckpt/<id>/visualization/index.html.
+"""The evaluation page, ckpt/<id>/visualization/index.html.
 
-`write_row` writes one mixture's sounds, videos and pictures (in any process) and returns what the page must
-know of them; `write_page` writes the page from such rows.
-Shapes: L samples; F mask rows, the lowest frequency first; T columns or pictures; h, w the vision
-network's cells.
+`write_row` writes the sounds, videos and pictures of one mixture, in any process, and returns the row's data;
+`write_page` writes the page from such rows.
+Shapes: L samples; F mask rows, the lowest frequency first; T columns or pictures; h, w the cells of
+the frame network.
 """
 
 import math
@@ -36,13 +36,13 @@ from utils import UserError
 
 PLAIN_NAME = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}"
-)  # no dot: it can't be index.html or leave the folder
+)  # without a dot: never index.html, never outside the folder
 SOURCE_FILES = {"video": ".mp4", "still": ".jpg", "heat": ".webp", "mask_pred": ".webp", "mask_true": ".webp"}
-SCALE_DB = (-5.0, 20.0)  # of the bars that compare SDRs
+SCALE_DB = (-5.0, 20.0)  # range of the bars that compare SDRs
 
 
 class SourceView(NamedTuple):
-    """One source of a mixture, as separated."""
+    """One separated source of a mixture."""
 
     clip: str  # "violin/AbCdEfGhIjK"
     category: str  # "violin"
@@ -65,9 +65,9 @@ class MixtureView(NamedTuple):
     weight: np.ndarray  # float32 [F, T], the loss weighting
     freqs: np.ndarray  # float32 [F], Hz of each mask row, rising
     rate: int  # samples/s
-    fps: float  # pictures/s of `frames`
+    fps: float  # frames/s of `frames`
     hop_seconds: float  # seconds between two spectrogram columns
-    scores: dict | None  # the sources' keys: means over them
+    scores: dict | None  # means over the sources, with the same keys
     sources: list[SourceView]
 
 
@@ -149,7 +149,7 @@ def plain_scores(scores):
 
 
 def check_view(view):
-    """Raise UserError unless the view is as its class says."""
+    """Raise UserError unless the view's arrays have the shapes and values that its class states."""
     if not isinstance(view.name, str) or not PLAIN_NAME.fullmatch(view.name):
         raise UserError(f"row name: expected letters, digits, '-' and '_', found {view.name!r}")
     require(
@@ -226,7 +226,7 @@ def write_page(folder, rows, summary, options, history, title):
 
 
 def decibels(value, signed=False):
-    """A score with one decimal and a true minus; a dash where there is none."""
+    """A score with one decimal and a true minus sign; a dash for None."""
     if value is None:
         return "–"
     if math.isinf(value):
@@ -235,24 +235,24 @@ def decibels(value, signed=False):
 
 
 def gain(scores):
-    """How much the SDR passes the mixture's, dB; None where either is not scored."""
+    """SDR improvement over the mixture, dB; None if either is not scored."""
     sdr, mixture = scores.get("sdr"), scores.get("sdr_mixture")
     return None if sdr is None or mixture is None else sdr - mixture
 
 
 def sortable(value):
-    """A score as JavaScript's Number reads it; empty where there is none."""
+    """A score as JavaScript's Number reads it; empty for None."""
     return "" if value is None else repr(float(value)).replace("inf", "Infinity")
 
 
 def place(value):
-    """Where a score lies on the bars' scale, percent."""
+    """Position of a score on the bars' scale, percent."""
     low, high = SCALE_DB
     return round(float(percent(min(max(value, low), high), low, high)), 1)
 
 
 def shown(value):
-    """An option's value as its user would type it."""
+    """An option's value as one would type it."""
     if isinstance(value, (list, tuple)):
         return " ".join(map(str, value))
     return "''" if value == "" else str(value)

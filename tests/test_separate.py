@@ -248,11 +248,11 @@ def test_videos_of_one_name_are_refused(tmp_path):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
     one, other = str(tmp_path / "x/a.mp4"), str(tmp_path / "y/a.mkv")
-    with pytest.raises(UserError, match=r"a\.mkv and .*a\.mp4 would both go to a: rename one"):
+    with pytest.raises(UserError, match=r"a\.mkv and .*a\.mp4 would both be written to a: rename one"):
         separate.place_videos([one, other], "out")
-    with pytest.raises(UserError, match="lies where its page would go"):
+    with pytest.raises(UserError, match="lies in the folder that its page would be written to"):
         separate.place_videos([str(tmp_path / "a/a.mp4")], str(tmp_path))
-    with pytest.raises(UserError, match="all its videos are in --out"):
+    with pytest.raises(UserError, match="all its videos belong to pages in --out"):
         separate.place_videos([str(tmp_path)], str(tmp_path))
     assert separate.place_videos([one, one, f"{tmp_path}/y/../x/a.mp4"], "out") == [(one, "a")]
     found = separate.place_videos([str(tmp_path)], "out")

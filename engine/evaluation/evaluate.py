@@ -16,14 +16,14 @@ from utils import progress
 logger = logging.getLogger(__name__)
 
 SOUNDS = ("sources", "estimates", "mix", "oracle")  # what scores are made of
-MAX_PENDING = 32  # separated mixtures that wait for a worker; bounds memory
+MAX_PENDING = 32  # separated mixtures waiting for a worker; bounds memory
 
 
 class Evaluator:
     """Separates and scores the mixtures of a loader.
 
-    model: what is called, `separator` itself or a DataParallel of it; pool: see `results.make_pool`.
-    bss: who computes SDR, SIR and SAR: "fast", a batch at a time on the device, or "mir_eval", in the pool.
+    model: the module to call, `separator` or a DataParallel of it; pool: see `results.make_pool`.
+    bss: what computes SDR, SIR and SAR: "fast", in batches on the device, or "mir_eval", in the pool.
     """
 
     def __init__(self, model, separator, device, loader, pool, path_list, bss="fast"):
@@ -34,15 +34,16 @@ class Evaluator:
         self.pool = pool
         self.failures = Failures(len(loader.dataset.clips), path_list)
         self.bss = bss
-        # {mixture's index: its scores in `FIXED`}. The loader gives the same sounds for an index whenever it
-        # is asked, and these scores are made of sounds and true masks alone: the first run's hold for all.
+        # {mixture's index: its scores in `FIXED`}. These depend on the true sounds and masks only, which the
+        # loader always gives alike for an index: computed in the first run, kept for the others.
         self.fixed = {}
         self.features = {}  # {clip's number: image features of its picture, by the networks of this run}
 
     def run(self, folder, num_vis=0, swapped=False):
-        """(summary, list of `Result`) of all mixtures; rows of the page for the first `num_vis` in `folder`.
+        """Evaluate all mixtures and write page rows for the first `num_vis` into `folder`.
 
-        swapped: score the control too, see `metrics.score_batch`. Raises UserError for too many failures.
+        swapped: also score with swapped pictures, see `metrics.score_batch`. Returns (summary, list of
+        `Result`). Raises UserError if too many clips cannot be read.
         """
         self.model.eval()
         self.features.clear()
@@ -72,7 +73,7 @@ class Evaluator:
         return _summarize(results, num_failed, len(self.failures)), results
 
     def _separate(self, batch, num_vis, swapped):
-        """The separated mixtures of a batch, a `Mixture` each."""
+        """Separate a batch: yields a `Mixture` for each."""
         if not batch["info"]:
             return
         tensors = [batch[key].to(self.device, non_blocking=True) for key in ("mix", "sources", "frames")]
@@ -122,7 +123,7 @@ class Evaluator:
         return torch.stack([self.features[number] for number in numbers]).unflatten(0, frames.shape[:2])
 
     def _score(self, out, infos, statuses, swapped):
-        """{number in the batch: its scores} of mixtures that are not silent, less those in `fixed`."""
+        """{position in the batch: scores}, silent mixtures left out; without those that `fixed` holds."""
         scores = {}
         for fixed in (False, True) if self.bss == "fast" else ():
             picked = [b for b, info in enumerate(infos) if fixed == (info["index"] not in self.fixed)]
@@ -168,16 +169,16 @@ class Evaluator:
 
 
 def _join(results, num_failed):
-    """The same of all processes, the results in the order of the list."""
+    """Results of all processes in list order, and their number of failed mixtures."""
     parts = distributed.gather((results, num_failed))
     joined = sorted((result for part, _ in parts for result in part), key=lambda result: result.index)
     return joined, sum(count for _, count in parts)
 
 
 def _summarize(results, num_failed, num_unreadable):
-    """The numbers of metrics.json: means over the mixtures that were scored, and counts.
+    """The numbers of metrics.json: means over the scored mixtures, and counts.
 
-    num_failed: mixtures left out for clips that cannot be read; num_unreadable: such clips.
+    num_failed: mixtures skipped because a clip cannot be read; num_unreadable: such clips.
     """
     scores = summarize([result.scores for result in results if not result.status])
     losses = [result.loss for result in results]

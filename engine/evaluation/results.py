@@ -16,11 +16,11 @@ from dataset.frames import read_clip
 from engine.evaluation.metrics import SCORES, score_reference
 from utils import UserError
 
-MAX_WORKERS = 16  # each holds some hundred MB
+MAX_WORKERS = 16  # each takes some hundred MB
 
 
 class Mixture(NamedTuple):
-    """A separated mixture of N clips, as the main process hands it to a worker.
+    """A separated mixture of N clips, as a worker receives it.
 
     status: "" or why it has no scores, see `metrics.find_silence`; scores: {score: [N]} that are known.
     """
@@ -41,7 +41,7 @@ class Mixture(NamedTuple):
 
 
 class Result(NamedTuple):
-    """Of a mixture: status "" or why it has no scores, {score: [N]} and what the page needs, or None."""
+    """A finished mixture: status "" or why it has no scores, {score: [N]}, and its page row or None."""
 
     index: int
     clips: list
@@ -49,29 +49,29 @@ class Result(NamedTuple):
     status: str
     scores: dict
     row: dict | None
-    complaint: str = ""  # why there is no row where one was asked for
+    complaint: str = ""  # why its row could not be written
 
 
 def make_pool(num_workers):
-    """Processes that finish mixtures, 1 to 16, each on one thread; none starts before it is needed."""
-    context = multiprocessing.get_context("spawn")  # forks of a process with threads may hang
+    """A pool of 1 to 16 worker processes, one thread each; a process starts when it is first needed."""
+    context = multiprocessing.get_context("spawn")  # forking a process with threads may hang
     return ProcessPoolExecutor(min(max(num_workers, 1), MAX_WORKERS), context, initializer=_start_worker)
 
 
 def _start_worker():
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and ends its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the parent handles it and ends its workers
     threadpoolctl.threadpool_limits(1)
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent():
-    multiprocessing.parent_process().join()  # a parent that is killed ends nobody
+    multiprocessing.parent_process().join()  # a killed parent cannot end its workers
     os._exit(1)
 
 
 def submit(pool, mixture, folder):
-    """A future of the `Result` of a `Mixture`; only those that take time go to the pool."""
+    """A future of the mixture's `Result`; only work that takes time goes to the pool."""
     if not mixture.is_finished:
         return pool.submit(finish_mixture, mixture, folder)
     future = Future()
@@ -80,7 +80,7 @@ def submit(pool, mixture, folder):
 
 
 def finish_mixture(mixture, folder):
-    """Compute the scores that are missing, and write the mixture's row, if it has one, into `folder`."""
+    """Compute missing scores and write the page row, if it has one, into `folder`; returns a `Result`."""
     scores = mixture.scores
     if mixture.unscored is not None:
         scores = scores | score_reference(**mixture.unscored)
@@ -88,13 +88,13 @@ def finish_mixture(mixture, folder):
     if mixture.view:
         try:
             row = viz.write_row(folder, _complete(mixture.view, mixture.frames, scores))
-        except UserError as error:  # a frame that the network did not need, say: the scores stand
+        except UserError as error:  # e.g. a missing frame that only the page needs: keep the scores
             complaint = str(error)
     return Result(mixture.index, mixture.clips, mixture.loss, mixture.status, scores, row, complaint)
 
 
 def _complete(view, frames, scores):
-    """The view with its frames, read from disk, and its scores."""
+    """The view with frames read from disk and scores filled in."""
     sources = []
     for n, (source, (folder, numbers)) in enumerate(zip(view.sources, frames, strict=True)):
         clip = read_clip(folder, numbers, source.still.shape[0])

@@ -1,4 +1,4 @@
-"""What separate.py writes of a video: sounds, videos, numbers and the page."""
+"""The outputs of separating a video: sounds, videos, numbers and the page."""
 
 import contextlib
 import glob
@@ -21,21 +21,21 @@ from pages import listen, overlay
 from utils import UserError, replacing, save_json
 
 COLOURS = ("#e4572e", "#2e86ab", "#5fad56", "#b07bac", "#f2c14e", "#4d9de0", "#e15554", "#3bb273")
-MAX_COLUMNS = 2000  # of the spectrogram of the whole
-SPECTROGRAM_SECONDS = 0.1  # of one of its columns
-THUMBNAIL = 320  # pixels of its width
+MAX_COLUMNS = 2000  # of the whole video's spectrogram
+SPECTROGRAM_SECONDS = 0.1  # STFT window of a column
+THUMBNAIL = 320  # pixels, the longer side
 
 
 class Request(NamedTuple):
-    """What the user asks for."""
+    """What to separate, and how."""
 
     num_sources: int = 2
     points: list | None = None  # of (x, y), pixels of the video
     boxes: list | None = None  # of (x, y, width, height)
     consistent: bool = True
-    own_rate: int | None = None  # samples/s of what is written, None: the video's
-    path_sound: str | None = None  # of a picture
-    notes: tuple = ()  # lines for the page
+    own_rate: int | None = None  # samples/s of the outputs, None: the video's
+    path_sound: str | None = None  # the sound of a picture
+    notes: tuple = ()  # lines of text for the page
 
 
 class Separated(NamedTuple):
@@ -83,7 +83,7 @@ def _separate_video(path, folder, work, pixels, sampling, request):
     regions, labels = find_regions(analysis, unpacked.size, request)
     parts, gains = places.basis(analysis.gram)
     for old in glob.glob(os.path.join(glob.escape(folder), "source[0-9]*.wav")):
-        os.remove(old)  # of an earlier run, perhaps with more sources
+        os.remove(old)  # of an earlier run that may have had more sources
     names = [f"source{n}" for n in range(1, len(regions) + 1)]
     chunks = synthesise(video, pixels, device, analysis, Rendering(regions, request.consistent, parts))
     page = listen.PageWriter(folder, video.rate, gains.shape[1] + len(names) + 1)
@@ -99,9 +99,9 @@ def _separate_video(path, folder, work, pixels, sampling, request):
 
 
 def find_regions(analysis, size, request):
-    """Cells bool [K, h, w] of each source, and [P] the source that each cell is counted to, -1 for none.
+    """(bool [K, h, w] cells of each source, [P] the source of each cell, -1 for none).
 
-    size: (width, height) of the video. Raises UserError for points and boxes that lie outside of it.
+    size: (width, height) of the video. Raises UserError for points and boxes outside of it.
     """
     shape = analysis.shape
     if not (request.points or request.boxes):
@@ -115,7 +115,7 @@ def find_regions(analysis, size, request):
 
 
 def _write_sounds(chunks, folder, names, video, page):
-    """Write a wav for each name and hand everything to the page, as it comes. Returns the names' energies."""
+    """Write a wav for each name and pass all chunks on to the page. Returns the energy of each name."""
     energies = np.zeros(len(names))
     with contextlib.ExitStack() as stack:
         files = []
@@ -147,7 +147,7 @@ def _write_videos(unpacked, folder, energy, colours, times, fps):
 
 
 def _describe(names, labels, energies):
-    """The sources, for the page and for separated.json."""
+    """The sources as the page and separated.json describe them."""
     total = max(energies.sum(), 1e-30)
     return [
         {

@@ -18,7 +18,7 @@ from dataset.audio import read_window
 from dataset.frames import read_clip
 from dataset.index import Clip, write_index, write_mixtures
 from engine.evaluation.metrics import SCORES
-from engine.evaluation.report import summary_line, write_metrics
+from engine.evaluation.report import summary_line, write_metrics, write_page
 from engine.evaluation.results import Result
 from engine.failures import Failures
 from engine.loaders import build_val_loader
@@ -285,3 +285,18 @@ def test_data_parallel_gets_everything_by_position(tree, tmp_path):
 
     evaluator.model = Positional()
     assert evaluator.run(str(tmp_path))[0]["num_failed"] == 0
+
+
+def test_a_clip_whose_name_is_not_utf_8_is_scored_and_shown(tree, tmp_path):
+    clips = tree[1][:2]
+    folder = tmp_path / "t\udce4st" / "violin"  # the byte E4, as in Latin-1
+    shutil.copytree(clips[0].path_frames, folder / "f\udcfcr.mp4")
+    shutil.copyfile(clips[0].path_audio, folder / "f\udcfcr.wav")
+    clips[0] = Clip(str(folder / "f\udcfcr.wav"), str(folder / "f\udcfcr.mp4"), clips[0].num_frames)
+    write_index(tmp_path / "val.csv", clips)
+    args = small_args("--list_val", str(tmp_path / "val.csv"), "--num_val", "2")
+    summary, results = make_evaluator(args).run(str(tmp_path / "page"), num_vis=1)
+    write_metrics(str(tmp_path), summary, results)
+    write_page(str(tmp_path / "page"), {"epoch": 0, **summary}, results, vars(args), {}, "a run")
+    assert b"violin/f\xfcr" in (tmp_path / "metrics.csv").read_bytes()
+    assert "violin/f" in (tmp_path / "page/index.html").read_text(encoding="utf-8")
