@@ -1,4 +1,4 @@
-"""separate.py from end to end, with tiny networks: what is written, what adds up, and what is refused."""
+"""separate.py end to end with tiny networks: what it writes, what adds up, and what it refuses."""
 
 import json
 import math
@@ -30,11 +30,11 @@ NETWORKS = (
 SHARED_FILES = (
     "residual.wav heatmap.mp4 embeddings.mp4 separated.json index.html video.mp4 thumbnail.jpg".split()
 )
-BITS = 1 / 32768  # a step of 16 bit
+BITS = 1 / 32768  # one step of 16-bit audio
 
 
 def make_checkpoint(folder, *flags, options=True, bias=None):
-    """A folder of tiny networks; with `bias` all their masks are sigmoid(bias)."""
+    """A folder of tiny networks; with `bias`, all masks are sigmoid(bias)."""
     args = parse_args([*NETWORKS, "--pretrained", "none", *flags])
     separator = build_separator(args)
     folder.mkdir(parents=True)
@@ -57,7 +57,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory):
-    """Two seconds of changing grey, with two tones of which one is on the left."""
+    """Two seconds of changing grey with two tones, one of them on the left channel only."""
     wave = 0.3 * tone(2, 300) + 0.2 * tone(2, 2000) * [1, 0]
     path = tmp_path_factory.mktemp("video") / "a film.mkv"
     return make_video(path, np.arange(50) * 5, 25, wave)
@@ -69,7 +69,7 @@ def run(checkpoint, out, *argv):
 
 
 def read_outputs(folder, num_sources):
-    """(sources and residual [K + 1, samples, channels], samples/s, separated.json), if all are there."""
+    """(sources and residual [K + 1, samples, channels], samples/s, separated.json), after checking that all files are there."""
     names = [f"source{n}" for n in range(1, num_sources + 1)]
     wavs = {f"{name}.wav" for name in names}
     found = set(os.listdir(folder))
@@ -153,7 +153,7 @@ def test_a_folder_of_videos_and_one_that_cannot_be_used(checkpoint, video, tmp_p
     (videos / "bad.mp4").write_text("no video")
     turned = ["-display_rotation", "90", "-i", str(video), "-t", "1", "-c", "copy"]
     run_ffmpeg([*turned, str(videos / "b" / "turned, short.mp4")])
-    out = videos / "out"  # the results of an earlier run are no videos to take apart
+    out = videos / "out"  # the outputs of an earlier run are not inputs
     (out / "good").mkdir(parents=True)
     shutil.copy(video, out / "good" / "heatmap.mp4")
     assert run(checkpoint, out, videos) == 1
@@ -196,7 +196,7 @@ def test_places_outside_of_the_picture_are_refused(checkpoint, video, tmp_path, 
 
 
 def refused(capsys, *argv):
-    """What separate.py complains of."""
+    """The error that separate.py prints."""
     with pytest.raises(SystemExit) as stop:
         separate.main(["--num_gpus", "0", *map(str, argv)])
     assert stop.value.code == 2

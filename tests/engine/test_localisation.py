@@ -1,4 +1,4 @@
-"""Localisation: cells that are right find and separate what they show, cells that are wrong don't."""
+"""Localisation scores: perfect cells get perfect scores, wrong cells do not."""
 
 import csv
 import json
@@ -31,7 +31,7 @@ SECONDS = 3
 
 
 class KnownPixels:
-    """Cells of the left half pass what is low, those of the right half what is high; `leak` of the rest."""
+    """Cells on the left pass low frequencies, cells on the right high ones, and `leak` of the rest."""
 
     def __init__(self, leak=0.0):
         self.separator = SimpleNamespace(spectral=Spectral(), settings=SimpleNamespace(stft_hop=256))
@@ -67,7 +67,7 @@ def band(low, high, seed):
 
 
 def make_known(folder, name, boxes, bands=BANDS):
-    """A grey video of some bands of noise, with its truth."""
+    """A grey video with bands of noise as its sound, and its ground truth."""
     waves = [band(*each, seed) for seed, each in enumerate(bands)]
     path = make_video(folder / f"{name}.mp4", [100] * 25 * SECONDS, sound=np.sum(waves, axis=0)[:, None])
     sources = [{"instrument": f"i{n}", "box": box} for n, box in enumerate(boxes)]
@@ -80,7 +80,7 @@ def make_known(folder, name, boxes, bands=BANDS):
 
 @pytest.fixture(scope="module")
 def known(tmp_path_factory):
-    """A folder of a duet, of one whose boxes are the wrong way round, and of two solos."""
+    """Folders with a duet, with a duet whose boxes are swapped, and with two solos."""
     folder = tmp_path_factory.mktemp("known")
     make_known(folder / "duets" / "x y", "right", [LEFT, RIGHT])
     make_known(folder / "swapped", "swapped", [RIGHT, LEFT])
@@ -136,7 +136,7 @@ def test_cells_that_pass_everything_are_not_where_a_source_is(known, tmp_path):
 
     def with_open_corner(sizes):
         maps = feature_map(sizes)
-        maps[:, :, 0, 0] = maps[:, :, 0, -1] = 0.8  # louder than the others in all
+        maps[:, :, 0, 0] = maps[:, :, 0, -1] = 0.8  # the loudest of all cells
         return maps
 
     pixels.feature_map = with_open_corner

@@ -1,4 +1,4 @@
-"""Places and regions of pictures against the forward of training."""
+"""Cells and regions of pictures against the forward pass of training."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def make_pixels(*flags):
 
 @pytest.fixture
 def example():
-    """Waveforms [B, L] and pictures [B, 3, T, H, W] of two moments: 2 × 3 cells."""
+    """Waveforms [B, L] and pictures [B, 3, T, H, W] with B = T = 2 and 2 × 3 cells."""
     generator = torch.Generator().manual_seed(0)
     frames = torch.randint(0, 256, (2, 3, 3, 64, 96), generator=generator, dtype=torch.uint8)
     return torch.randn(2, 8191, generator=generator) / 4, frames
@@ -39,7 +39,7 @@ EVERY_CELL = torch.eye(6, dtype=torch.bool).view(6, 2, 3)
 def test_the_whole_picture_is_heard_as_in_training(example, flags, pool):
     mix, frames = example[0], example[1][..., :64]
     pixels = make_pixels("--img_pool", pool, *flags)
-    pictures = torch.stack([frames, frames.flip(3)], dim=1)  # two sources, for a softmax between them
+    pictures = torch.stack([frames, frames.flip(3)], dim=1)  # two sources that share a softmax
     separator = pixels.separator
     magnitude, feat_sound = pixels.sound_features(mix)
     wanted = separator.predict_masks(magnitude + 1e-10, pictures)
@@ -65,7 +65,7 @@ def test_consistent_masks_share_what_they_claim():
     pixels.separator.net_synthesizer.scale.data.fill_(1)
     generator = torch.Generator().manual_seed(0)
     features = torch.rand(2, 3, 4, generator=generator)
-    feat_sound = 10 * torch.randn(2, 4, 16, 16, generator=generator)  # some is claimed by nobody
+    feat_sound = 10 * torch.randn(2, 4, 16, 16, generator=generator)  # some bins belong to no region
     free = pixels.region_masks(features, feat_sound, consistent=False)
     shared = pixels.region_masks(features, feat_sound)
     total, claimed = shared.sum(dim=1), free.sum(dim=1) >= MIN_SUM

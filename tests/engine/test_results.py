@@ -1,4 +1,4 @@
-"""Who computes the scores of separated mixtures, and what is left for the processes."""
+"""Where the scores of separated mixtures are computed, and what the worker processes do."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from tests.helpers import count_calls, make_evaluator, small_args
 
 
 class Called(torch.nn.Module):
-    """A function as a model."""
+    """A module that calls a function."""
 
     def __init__(self, function):
         super().__init__()
