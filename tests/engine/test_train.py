@@ -2,6 +2,7 @@
 
 import json
 import os
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from arguments import parse_args
 from engine.build import build_optimizer, build_separator
 from engine.loaders import build_train_loader, start_epoch
 from engine.options import run_folder
-from engine.training.checkpoint import FILE_STATE, restore, save_state
+from engine.training import checkpoint, train
+from engine.training.checkpoint import FILE_STATE, NETS, on_cpu, restore, save_state, save_weights
 from engine.training.train import Trainer
 from tests.helpers import SMALL, Pool
 from utils import UserError
@@ -231,6 +233,29 @@ def test_averages_are_laid_out_as_the_parameters_they_belong_to(tree, tmp_path):
         step(trainer)
     for wanted, found in zip(*(trainer.separator.parameters() for trainer in trainers), strict=True):
         torch.testing.assert_close(found, wanted)
+
+
+def test_checkpoints_are_of_the_cpu():
+    """A machine without a GPU loads them with a plain torch.load. The device `meta` stands for a GPU."""
+    net = torch.nn.BatchNorm1d(2, device="meta")
+    state = {"nets": net.state_dict(), "steps": [(torch.ones(1, device="meta"), 3)], "best": 0.5}
+    with mock.patch.object(torch.Tensor, "cpu", lambda self: torch.zeros(self.shape, dtype=self.dtype)):
+        moved = on_cpu(state)
+    assert all(value.is_cpu for value in moved["nets"].values())
+    assert moved["nets"]._metadata == net.state_dict()._metadata
+    assert moved["steps"][0][0].is_cpu
+    assert (moved["steps"][0][1], moved["best"]) == (3, 0.5)
+    assert all(value.is_meta for value in state["nets"].values())
+
+
+def test_all_that_is_saved_is_on_the_cpu(tree, tmp_path, monkeypatch):
+    trainer = make_trainer(tree, tmp_path)
+    saved = []
+    monkeypatch.setattr(checkpoint, "on_cpu", lambda value: ("on the CPU", value))
+    monkeypatch.setattr(torch, "save", lambda value, path: saved.append(value))
+    save_weights(trainer, True)
+    save_state(trainer)
+    assert [value[0] for value in saved] == 8 * ["on the CPU"]
 
 
 def test_gradients_of_a_group_of_batches_make_one_step(tree, tmp_path):
