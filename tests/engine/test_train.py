@@ -119,6 +119,21 @@ def test_other_options_are_refused_and_nothing_is_touched(tree, tmp_path, no_poo
     assert read(folder, "options.json")["seed"] == 9
 
 
+def test_a_run_goes_on_without_the_files_that_it_started_from(tree, tmp_path, no_pool, capfd):
+    """Its own state replaces them."""
+    separator = make_trainer(tree, tmp_path).separator
+    paths = {name: tmp_path / f"{name}.pth" for name in NETS}
+    for name, path in paths.items():
+        torch.save(getattr(separator, f"net_{name}").state_dict(), path)
+    start = [word for name, path in paths.items() for word in (f"--weights_{name}", str(path))]
+    argv = flags(tree, tmp_path, "--num_epoch", "1", *start)
+    main.main(argv)
+    for path in paths.values():
+        path.unlink()
+    main.main(argv)
+    assert "all 1 epochs are trained" in capfd.readouterr().err
+
+
 def test_overwriting_deletes_nothing_until_the_new_run_can_start(tree, tmp_path, no_pool, capsys):
     argv = flags(tree, tmp_path, "--num_epoch", "1")
     main.main(argv)
