@@ -117,6 +117,7 @@ def main(argv=None):
         set_up_logging(logging.INFO if distributed.is_main() else logging.ERROR)
         with distributed.one_voice():
             args = parse_args(argv, distributed.gpus_present(), distributed.processes())
+        distributed.choose_device(args.num_gpus)  # precision depends on this process's own GPU
         if not args.num_gpus:
             keep_memory()
         with logging_redirect_tqdm():  # log lines go above a progress bar, not into it

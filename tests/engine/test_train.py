@@ -228,6 +228,22 @@ def test_processes_must_agree_on_what_amp_auto_is(tree, tmp_path, monkeypatch, c
     assert values[0]["precision of --amp"] == precision
 
 
+def test_each_process_takes_its_gpu_before_it_asks_what_the_gpu_can_do(tree, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(main, "train", lambda args: main.check_processes(args, None))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda number: asked.append(f"take {number}"))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **options: asked.append("ask"))
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(main.distributed, "gather", lambda value: [value])
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    main.main(flags(tree, tmp_path, "--num_gpus", "1"))
+    assert asked[:2] == ["take 1", "ask"]
+
+
 def test_averages_are_laid_out_as_the_parameters_they_belong_to(tree, tmp_path):
     """A run may go on where `--amp auto` orders channels otherwise; fused optimisers only see memory."""
     flags = "--optimizer", "adamw", "--amp"
