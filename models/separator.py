@@ -55,7 +55,10 @@ class Separator(nn.Module):
         self.spectral = Spectral(settings.stft_frame, settings.stft_hop, settings.log_freq)
         self.register_buffer("mean", torch.tensor(MEAN_RGB)[:, None, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(STD_RGB)[:, None, None, None], persistent=False)
-        if settings.amp != "off":
+        # Faster in low precision. Weights set the order of channels, and so do the networks' inputs, since
+        # DataParallel's copies of weights are contiguous.
+        self.channels_last = net_sound.channels_last = settings.amp != "off"
+        if self.channels_last:
             self.to(memory_format=torch.channels_last)
 
     def compile_networks(self, **options):
@@ -147,7 +150,10 @@ class Separator(nn.Module):
 
     def normalise(self, frames):
         """uint8 [B, N, 3, T, H, W] -> float [B * N, 3, T, H, W] as the ResNet expects it."""
-        return (frames.flatten(0, 1) / 255 - self.mean) / self.std
+        frames = frames.flatten(0, 1)
+        if self.channels_last:
+            frames = frames.contiguous(memory_format=torch.channels_last_3d)
+        return (frames / 255 - self.mean) / self.std
 
     def _true_masks(self, sources, mix):
         if self.settings.binary_mask:

@@ -158,6 +158,25 @@ def test_auto_is_bf16_on_gpus_that_have_it(emulated, monkeypatch):
     assert choose_amp("fp16", "cuda") == "fp16"
 
 
+@pytest.mark.parametrize("num_frames", [1, 3])
+def test_channels_come_last_in_replicas_too(batch, num_frames):
+    """DataParallel copies weights as contiguous ones, so inputs have to set the order of channels."""
+    replica = make_separator(amp="bf16")
+    for tensor in [*replica.parameters(), *replica.buffers()]:
+        tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
+    inputs = []
+    for module in replica.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(lambda module, args, out: inputs.extend([args[0], out]))
+    mix, sources, frames = batch
+    replica(mix, sources, frames[:, :, :, :num_frames])["loss"].sum().backward()
+    assert len(inputs) > 40
+    assert all(x.stride(1) == 1 for x in inputs)
+    inputs.clear()
+    replica.pixel_energy(mix, frames)
+    assert all(x.stride(1) == 1 for x in inputs)
+
+
 def test_compiled_networks_give_the_same(batch):
     mix, sources, frames = batch
     separator = make_separator().eval()
