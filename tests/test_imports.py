@@ -1,4 +1,4 @@
-"""Rules that readers rely on: imports point one way; functions, files and folders are small and documented."""
+"""Rules that readers rely on: imports point one way; functions, files and folders are small."""
 
 import ast
 from graphlib import TopologicalSorter

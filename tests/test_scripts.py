@@ -160,7 +160,7 @@ def test_training_without_data_says_how_to_get_it(tmp_path, script):
 
 @pytest.fixture
 def project(tmp_path):
-    """A copy of the scripts, and a stand-in python that logs its arguments and copies itself into environments."""
+    """A copy of the scripts, and a python that logs its arguments and copies itself into environments."""
     project = copy_project(tmp_path / "a project")
     log = shlex.quote(str(tmp_path / "log"))
     body = (
@@ -173,7 +173,7 @@ def project(tmp_path):
 
 
 def set_up(project, **variables):
-    """Source setup.sh from elsewhere, with the stand-in; returns (the result, the log of python's arguments)."""
+    """Source setup.sh from elsewhere; returns (the result, the log of python's arguments)."""
     env = bare_environment() | {"PYTHON": str(project.parent / "python")} | variables
     log = project.parent / "log"
     log.write_text("")

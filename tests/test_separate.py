@@ -69,7 +69,7 @@ def run(checkpoint, out, *argv):
 
 
 def read_outputs(folder, num_sources):
-    """(sources and residual [K + 1, samples, channels], samples/s, separated.json), after checking that all files are there."""
+    """(sources and residual [K + 1, samples, channels], samples/s, separated.json); all files must exist."""
     names = [f"source{n}" for n in range(1, num_sources + 1)]
     wavs = {f"{name}.wav" for name in names}
     found = set(os.listdir(folder))
