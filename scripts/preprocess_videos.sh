@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Convert data/videos/<category>/<id>.mp4 to data/frames and data/audio, and write data/train.csv, data/val.csv and more.
-# Arguments go to `python -m dataset.preprocess`: --videos, --out, --fps, --rate, --short_side, --jobs. No index files are
-# written with --shard, --benchmark and --help: when all shards are done, run create_index_files.py.
+# Convert data/videos/<category>/<id>.mp4 to data/frames and data/audio, and write data/train.csv,
+# data/val.csv and more. Arguments go to `python -m dataset.preprocess`: --videos, --out, --fps, --rate,
+# --short_side, --jobs. No index files are written with --shard, --benchmark and --help: when all shards are
+# done, run create_index_files.py.
 set -euo pipefail
 
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib/setup.sh"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Train on MUSIC with the published recipe. Arguments go to main.py and override it: ./scripts/train_MUSIC.sh --num_epoch 10
+# Train on MUSIC with the published recipe. Arguments go to main.py and override the recipe:
+#   ./scripts/train_MUSIC.sh --num_epoch 10
 # For one process per GPU, or several machines, see train_MUSIC_multinode.sh.
 set -euo pipefail
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Train like train_MUSIC.sh, with torchrun: one process per GPU, on one machine or several. Run the same command on
-# every machine. All machines need the project, data/ and ckpt/ at the same paths, e.g. on a shared file system.
+# Train like train_MUSIC.sh, with torchrun: one process per GPU, on one machine or several. Run the same
+# command on every machine. All machines need the project, data/ and ckpt/ at the same paths, e.g. on a shared
+# file system.
 #
 #   ./scripts/train_MUSIC_multinode.sh                                                 all GPUs of this machine
 #   ./scripts/train_MUSIC_multinode.sh --nnodes 2 --rdzv-endpoint HOST:29400           two machines, one of them HOST
@@ -12,9 +13,9 @@
 # --max-restarts N       how often all processes are restarted when one dies; the run resumes after its last
 #                        epoch (3)
 #
-# All other arguments go to main.py and override the recipe. The batch size is --batch_size_per_gpu times the number of
-# processes, and a run resumes only with the same batch size. The recipe's is 80: 20 on each of 4 GPUs. See also
-# --sync_bn and --accumulate.
+# All other arguments go to main.py and override the recipe. The batch size is --batch_size_per_gpu times the
+# number of processes, and a run resumes only with the same batch size. The recipe's is 80: 20 on each of 4 GPUs.
+# See also --sync_bn and --accumulate.
 set -euo pipefail
 
 folder="$(dirname -- "${BASH_SOURCE[0]}")"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sourced by the MUSIC scripts: the published recipe, and the error message for missing training data.
+# Sourced by the MUSIC scripts: the published recipe, and a check that there is training data.
 set -euo pipefail
 
 # Networks, their input, and the validation data.
@@ -26,8 +26,8 @@ networks=(
     --num_val 256
 )
 
-# Training. The published recipe used 4 GPUs with a batch of 20 on each, and 48 workers. --num_gpus and --workers are left
-# to main.py, whose defaults depend on the machine.
+# Training. The published recipe used 4 GPUs with a batch of 20 on each, and 48 workers. --num_gpus and
+# --workers are left to main.py, whose defaults depend on the machine.
 training=(
     --mode train
     --id MUSIC

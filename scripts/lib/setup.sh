@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Sourced by the other scripts. Changes to the project's folder, so that relative paths work from anywhere, and makes
-# sure that `python` has the requirements. A script may set REQUIREMENTS first.
+# Sourced by the other scripts. Changes to the project's folder, so that relative paths work from anywhere,
+# and makes sure that `python` has the requirements. A script may set REQUIREMENTS first.
 #
-# Uses the active virtual environment, or else .venv, which it creates with $PYTHON (python3) if necessary. A stamp in
-# the environment records which requirements are installed: a second run installs nothing and needs no network.
+# Uses the active virtual environment, or else .venv, which it creates with $PYTHON (python3) if necessary. A
+# stamp in the environment records which requirements are installed: a second run installs nothing and needs
+# no network.
 set -euo pipefail
 
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." >/dev/null
@@ -25,7 +26,7 @@ find_environment() {
 
 make_environment() {
     local python="${PYTHON:-python3}"
-    command -v "$python" >/dev/null || fail "no $python: install Python 3.10 or later, or set PYTHON=… to another interpreter"
+    command -v "$python" >/dev/null || fail "no $python: install Python 3.10 or later, or set PYTHON=…"
     check_version "$python"
     echo "Creating a virtual environment in $environment" >&2
     "$python" -m venv "$environment" ||
@@ -48,8 +49,8 @@ install_requirements() {
     # Environments of interrupted installations or of other tools may lack pip.
     python -m pip --version >/dev/null 2>&1 || python -m ensurepip --default-pip || fail "no pip in $environment"
     python -m pip install --disable-pip-version-check -r "$1" || fail "cannot install $1; run this again to retry"
-    # Written last, so that an interrupted installation is repeated. The development requirements include the others.
-    # In a read-only environment pip runs every time.
+    # Written last, so that an interrupted installation is repeated. The development requirements include the
+    # others. In a read-only environment pip runs every time.
     checksum | tee "$environment/.stamp-requirements.txt" "$stamp" >/dev/null 2>&1 || true
 }
 
