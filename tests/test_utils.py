@@ -196,9 +196,9 @@ def test_ffmpeg_takes_and_gives_bytes_and_its_log():
 
 def test_a_missing_ffmpeg_is_a_users_mistake(monkeypatch):
     monkeypatch.setattr("imageio_ffmpeg.get_ffmpeg_exe", raise_runtime_error)
-    with pytest.raises(UserError, match="no ffmpeg: not found"):
+    with pytest.raises(UserError, match="ffmpeg not found: gone"):
         path_ffmpeg()
 
 
 def raise_runtime_error():
-    raise RuntimeError("not found")
+    raise RuntimeError("gone")

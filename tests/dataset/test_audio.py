@@ -1,4 +1,4 @@
-"""Windows of sound files: the right samples, at the right level, whatever the file."""
+"""Windows of audio files: the right samples at the right level, whatever the format."""
 
 import struct
 
@@ -16,7 +16,7 @@ SAMPLES_16 = np.round(16000 * np.sin(np.arange(10 * RATE) / 7)).astype("<i2")  #
 
 
 def make_sound(path, rate=RATE, seconds=10.0, channels=1, level=0.5, **kwargs):
-    """A file of slow beats of two tones, of which every moment differs; returns it as written at `rate`."""
+    """Write a tone with a slow beat, so that no two moments are alike; returns the waveform at `rate`."""
     times = np.arange(int(seconds * rate)) / rate
     wave = level * np.sin(2 * np.pi * 440 * times) * np.sin(2 * np.pi * 0.13 * times)
     soundfile.write(path, np.stack([wave] * channels, axis=1), rate, **kwargs)
@@ -24,7 +24,7 @@ def make_sound(path, rate=RATE, seconds=10.0, channels=1, level=0.5, **kwargs):
 
 
 def make_music(seconds, rate):
-    """60 partials up to 4 kHz, weaker with height, each with its own beat; not beyond ±0.7."""
+    """60 partials up to 4 kHz, weaker towards the top, each with its own beat, within ±0.7."""
     rng = np.random.default_rng(0)
     hertz, beats, phases = rng.uniform(60, 4000, 60), rng.uniform(0.1, 2, 60), rng.uniform(0, 6, 60)
     times = np.arange(int(seconds * rate)) / rate
@@ -38,7 +38,7 @@ def decibel(noise, signal):
 
 
 def header(tag=1, channels=1, rate=RATE, bits=16, size_riff=None, size_data=None):
-    """44 bytes of a wav; the sizes are SAMPLES_16's if they are not given."""
+    """The 44-byte header of a wav; the sizes default to those of SAMPLES_16."""
     size_data = SAMPLES_16.nbytes if size_data is None else size_data
     size_riff = 36 + size_data if size_riff is None else size_riff
     align = channels * bits // 8
@@ -216,9 +216,7 @@ def test_an_mp3_that_is_cut_off_is_read_up_to_there_and_refused_beyond(tmp_path)
     (tmp_path / "cut.mp3").write_bytes(content[: len(content) // 2])
     window, whole = (read_window(tmp_path / name, 2.0, 4001, RATE) for name in ("cut.mp3", "whole.mp3"))
     np.testing.assert_allclose(window, whole, atol=1e-4)
-    with pytest.raises(
-        UserError, match=r"cut\.mp3: .*no sound at 8\.8 s, though 10\.0 s are promised: cut off"
-    ):
+    with pytest.raises(UserError, match=r"cut\.mp3: .*no sound at 8\.8 s of 10\.0 s: truncated"):
         read_window(tmp_path / "cut.mp3", 9.0, 4001, RATE)
 
 
@@ -262,7 +260,7 @@ FOREIGN = "not a wav or mp3 file, or damaged"
 
 
 def bad_contents(folder):
-    """{name: (content, words of the error)} of files that are no sound, or none that can be read."""
+    """{name: (content, part of the error)} of files that are not audio or cannot be read."""
     make_sound(folder / "good.mp3")
     run_ffmpeg(["-i", str(folder / "good.mp3"), "-c:a", "aac", str(folder / "good.m4a")])
     Image.new("RGB", (60, 40)).save(folder / "good.jpg")
@@ -288,8 +286,8 @@ def bad_contents(folder):
         "damaged.mp3": (mp3[:1000] + noise, "cannot be read as sound"),
         "riff.wav": (header()[:12], "No 'data' chunk"),
         "half_a_header.wav": (header()[:36], "No 'data' chunk"),
-        "header.wav": (header(), "holds no sound"),
-        "size_0.wav": (header(size_data=0) + raw, "holds no sound"),
+        "header.wav": (header(), "contains no sound"),
+        "size_0.wav": (header(size_data=0) + raw, "contains no sound"),
         "codec.wav": (header(tag=0x1234) + raw, "Malformed 'fmt ' chunk"),
         "channels_0.wav": (header(channels=0) + raw, "Channel count is zero"),
         "channels_2000.wav": (header(channels=2000) + raw, "Too many channels"),
@@ -300,7 +298,7 @@ def bad_contents(folder):
 
 @pytest.fixture(scope="module")
 def bad_sounds(tmp_path_factory):
-    """(folder, {name: words of the error}); not all of them are there."""
+    """(folder, {name: part of the error}); some of the files do not exist."""
     folder = tmp_path_factory.mktemp("bad")
     words = dict(NOT_THERE)
     for name, (content, text) in bad_contents(folder).items():

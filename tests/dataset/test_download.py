@@ -1,4 +1,4 @@
-"""The download of MUSIC: yt-dlp itself, against a server on loopback that refuses, stalls or lies."""
+"""The download of MUSIC: yt-dlp itself, with a local server that refuses, stalls or sends something else."""
 
 import csv
 import errno
@@ -47,7 +47,7 @@ PAGE = Answer(body=b"<html><body>Sorry</body></html>", kind="text/html")
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `video` at every address, but first what `answers` lists for its last word."""
+    """Serves `video` at every URL, after the `answers` listed for the URL's last component."""
 
     daemon_threads = True
 
@@ -91,7 +91,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory):
-    """The bytes of a second of pictures with a tone."""
+    """The bytes of a one-second video with a tone."""
     path = tmp_path_factory.mktemp("video") / "a.mp4"
     inputs = ["-f", "lavfi", "-i", "testsrc=size=64x48:rate=10", "-f", "lavfi", "-i", "sine"]
     run_ffmpeg([*inputs, "-t", "1", "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(path)])
@@ -109,14 +109,14 @@ def server(video):
 
 @pytest.fixture
 def videos(tmp_path, monkeypatch):
-    """A folder to come. No proxy for loopback; the log handler of the command goes with its stderr."""
+    """A folder that does not exist yet. No proxy for localhost; the command's log handler is removed."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     yield tmp_path / "videos"
     logging.basicConfig(handlers=[logging.NullHandler()], force=True)
 
 
 def arguments(server, videos, categories, *more):
-    """A command line for a list: quick, and one request after another."""
+    """The arguments for a list: short pauses, one request at a time."""
     path = videos.parent / "list.json"
     path.write_text(json.dumps({"version": "1.0", "videos": categories}))
     flags = ["--videos", videos, "--url-template", f"{server.url}/watch?v={{id}}", "--jobs", 1, "--wait", 0]
@@ -140,13 +140,13 @@ def states(videos):
 
 
 def files(folder):
-    """All files under `folder`, but for the lock."""
+    """All files under `folder`, except the lock."""
     paths = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
     return {path.relative_to(folder).as_posix() for path in paths}
 
 
 def fetched(videos):
-    """The bytes of the one video, if nothing else lies there."""
+    """The bytes of the only video; there must be no other file."""
     assert files(videos) == {"ledger.csv", f"violin/{A}.mp4"}
     return (videos / "violin" / f"{A}.mp4").read_bytes()
 
@@ -244,7 +244,7 @@ def test_at_most_480_lines_with_sound_in_one_mp4(server, videos, tmp_path):
 
 
 def start(*args):
-    """The command in a process of its own; as if from a terminal, whatever started the tests."""
+    """The command in its own process, with Ctrl-C enabled even if the tests run in the background."""
     program = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
     program += "runpy.run_module('dataset.download', run_name='__main__')"
     argv = [sys.executable, "-c", program, *arguments(*args)]
@@ -273,7 +273,7 @@ def test_interrupted_run_goes_on(server, videos, how):
 def test_second_process_is_kept_out(server, videos, capsys):
     with Ledger(str(videos / "ledger.csv"), COLUMNS, num_keys=2):
         assert run(server, videos, ONE) == 2
-    assert "running already" in capsys.readouterr().err
+    assert "already running" in capsys.readouterr().err
     assert server.asked == []
 
 
@@ -292,7 +292,7 @@ def test_cookies_are_passed_on_and_their_file_is_left_alone(server, videos, tmp_
 def test_run_that_is_hopeless_stops(server, videos, capsys):
     server.answers = {name: [Answer(429), Answer(403)] for name in MANY["violin"]}
     assert run(server, videos, MANY, "--attempts", 2) == 2
-    assert "5 failures in a row: the server turns this machine away" in capsys.readouterr().err
+    assert "5 failures in a row: the server refuses this machine" in capsys.readouterr().err
     assert list(states(videos).values()) == ["failed"] * 5
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # and nobody listens
@@ -314,7 +314,7 @@ def test_entries_that_are_none_reach_neither_server_nor_disk(server, videos, cap
     output = capsys.readouterr()
     assert output.err.count("list.json: no id of a video: ") == len(ids) - 1
     assert output.err.count("list.json: no name for a folder: ") == len(folders)
-    assert f"{len(ids) - 1 + len(folders)} entries of the lists were left out" in output.out
+    assert f"{len(ids) - 1 + len(folders)} entries of the lists were skipped" in output.out
 
 
 @pytest.mark.parametrize("text", ["<html>", "[]", '{"videos": 5}', '{"violin": "x"}', "[" * 9999])
@@ -331,7 +331,7 @@ def test_published_lists_are_fetched_once_and_kept(server, videos, capsys):
     server.answers[name] = [Answer(404), PAGE, Answer(body=json.dumps({"tuba": [A]}).encode())]
     for complaint in ("404", "expected JSON"):
         assert run(server, videos, {}, *flags) == 2
-        assert re.search(f"{name}: cannot be fetched: .*{complaint}.*--list\n", capsys.readouterr().err)
+        assert re.search(f"{name}: cannot be downloaded: .*{complaint}.*--list\n", capsys.readouterr().err)
         assert not videos.exists()
     for _ in range(2):
         assert run(server, videos, {"violin": [B]}, *flags) == 0
@@ -349,7 +349,7 @@ def test_choice_of_categories_and_numbers(server, videos, capsys):
 
 
 def judged(error):
-    """The outcome of an error that an extractor raises inside yt-dlp."""
+    """The outcome for an error that an extractor raises inside yt-dlp."""
 
     def fail(*_):
         raise error

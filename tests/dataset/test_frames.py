@@ -1,4 +1,4 @@
-"""Pictures: sizes, crops, mirrors, colours and what cannot be read."""
+"""Frames: sizes, crops, flips, colours and unreadable files."""
 
 import io
 import os
@@ -19,7 +19,7 @@ COLOUR = 200, 100, 50
 
 @pytest.fixture
 def folder(tmp_path):
-    """Three pictures of 80 × 60 with a ramp from left to right in red, from top to bottom in green."""
+    """Three frames of 80 × 60 pixels: red rises from left to right, green from top to bottom."""
     red, green = np.meshgrid(np.linspace(0, 255, 80), np.linspace(0, 255, 60))
     for k in (1, 2, 3):
         pixels = np.stack([red, green, np.full_like(red, 40 * k)], axis=2).astype(np.uint8)
@@ -35,7 +35,7 @@ def encode(image, kind="JPEG", **options):
 
 
 def make_ycck():
-    """A JPEG as Photoshop writes it: inks as luma and chroma, all inverted. Pillow writes only plain CMYK."""
+    """A JPEG as Photoshop writes it: YCCK, inverted. Pillow writes only plain CMYK."""
     cyan, magenta, yellow, black = Image.new("RGB", (64, 48), COLOUR).convert("CMYK").split()
     inks = Image.merge("RGB", (cyan, magenta, yellow)).convert("YCbCr").split()
     content = bytearray(encode(Image.merge("CMYK", [*(i.point(lambda v: 255 - v) for i in inks), black])))
@@ -150,7 +150,7 @@ def test_folders_with_odd_names(tmp_path, name):
 
 
 def make_png(width, height):
-    """A PNG that claims a size and holds nothing."""
+    """A PNG whose header states a size, without pixels."""
 
     def chunk(name, data):
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -164,7 +164,7 @@ def make_png(width, height):
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8))
 WHOLE, PROGRESSIVE = encode(NOISE), encode(NOISE, progressive=True)
 PNG, GIF, WEBP = (encode(NOISE, kind) for kind in ("PNG", "GIF", "WEBP"))
-FOREIGN, CUT = "the file is not a picture", "runcated"  # Pillow's words, in upper and lower case
+FOREIGN, CUT = "not a readable JPEG, PNG", "runcated"  # Pillow's words, in upper and lower case
 BAD = {
     "empty": (b"", "the file is empty"),
     "text": (b"no picture", FOREIGN),
@@ -193,7 +193,7 @@ BAD = {
 
 
 def error_of(folder, numbers=(1,)):
-    """What `read_clip` says; it must be one line, without another error behind it."""
+    """The error of `read_clip`: one line, without a chained exception."""
     with pytest.raises(UserError) as caught:
         read_clip(str(folder), numbers, 32)
     assert "\n" not in str(caught.value)
@@ -215,7 +215,10 @@ def test_what_cannot_be_read_is_named(folder, content, words):
 
 def test_what_is_missing_is_named(folder):
     assert error_of(folder, [1, 9]) == f"{path_frame(folder, 9)}: no such picture"
-    assert error_of(f"{folder}/none") == f"{path_frame(f'{folder}/none', 1)}: no such picture, nor its folder"
+    assert (
+        error_of(f"{folder}/none")
+        == f"{path_frame(f'{folder}/none', 1)}: no such picture, and no such folder"
+    )
 
 
 def test_what_is_no_file_is_named(folder):

@@ -1,4 +1,4 @@
-"""Index files and mixture lists, and create_index_files.py that makes them."""
+"""Index files and mixture lists, and create_index_files.py, which writes them."""
 
 import functools
 import os
@@ -104,7 +104,7 @@ def test_files_of_an_earlier_run_are_named_and_stay(tmp_path, capsys):
     create(tmp_path, "--min_seconds=1")
     printed = capsys.readouterr().out
     for name in ("test", "duets"):
-        assert f"note: {tmp_path}/{name}.csv is of an earlier run and was not rewritten" in printed
+        assert f"note: {tmp_path}/{name}.csv is from an earlier run and was not updated" in printed
     assert printed.count("note:") == 2
     assert (tmp_path / "duets.csv").read_bytes() == before
 
@@ -189,13 +189,13 @@ def test_a_single_video_cannot_be_split(tmp_path, capsys):
         ("--min_seconds -1", "--min_seconds"),
         ("--max_difference inf", "--max_difference"),
         ("--num_mixtures 0", "--num_mixtures"),
-        ("--root_audio a b", "as many of one as of the other"),
+        ("--root_audio a b", "expected the same number of folders"),
         ("--split_ids a.csv", "expected train=FILE, val=FILE or test=FILE, found a.csv"),
         ("--split_ids train=", "--split_ids"),
         ("--split_ids dev=a.csv", "--split_ids"),
         ("--split_ids val=a.csv val=b.csv", "one file for each part"),
-        ("--split_ids val=a.csv --test_ratio 0.1", "no meaning beside"),
-        ("--split_ids val=a.csv --trainset_ratio 0.8", "no meaning beside"),
+        ("--split_ids val=a.csv --test_ratio 0.1", "not allowed with"),
+        ("--split_ids val=a.csv --trainset_ratio 0.8", "not allowed with"),
     ],
 )
 def test_flags_that_cannot_work_are_refused(flags, message, capsys):

@@ -1,4 +1,4 @@
-"""The tables of what became of each video."""
+"""The tables of outcomes."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Folders of videos -> trees of frames and sounds."""
+"""Convert folders of videos to trees of frames and audio."""
 
 import csv
 import os
@@ -26,7 +26,7 @@ FPS, RATE = Settings().fps, Settings().rate
 
 
 def copies(good_video, folder, *names):
-    """Copies of a video by these names."""
+    """Copy a video to these names."""
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(good_video, folder / name)
@@ -34,7 +34,7 @@ def copies(good_video, folder, *names):
 
 
 def table(out, name="preprocess.csv"):
-    """The rows of what came of each video: {video: row}."""
+    """The table of outcomes: {video: row}."""
     with open(out / name, newline="", errors="surrogateescape") as file:
         return {row["video"]: row for row in csv.DictReader(file)}
 
@@ -128,7 +128,7 @@ def test_a_sound_of_unknown_frames_is_not_cut_to_them(good_video, tmp_path, caps
     (out / "audio/a.wav").unlink()
     run(videos, out)
     assert table(out)["a.mp4"]["seconds"].startswith("3.0")
-    assert "note: a.mp4: pictures for 0.4 s, sound for 3.0 s" in capsys.readouterr().err
+    assert "note: a.mp4: frames for 0.4 s, audio for 3.0 s" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="no second file system")
@@ -176,7 +176,7 @@ def test_what_older_pipelines_made_is_kept(good_video, tmp_path, capsys):
     assert all(after[name] == data for name, data in before.items() if name.startswith("frames/a.mp4/"))
     assert "audio/a.wav" in after
     assert {name: row["state"] for name, row in table(out).items()} == {"a.mp4": "found", "b.mp4": "done"}
-    assert "1 of them do not say how they were made" in capsys.readouterr().out
+    assert "1 of them are of unknown origin" in capsys.readouterr().out
 
 
 START = [sys.executable, "-m", "dataset.preprocess", "--jobs", "2"]
@@ -203,7 +203,7 @@ def test_killed_at_any_time_and_run_again_is_as_good_as_never_killed(tmp_path):
 
 
 def slow_ffmpeg(path, go):
-    """An ffmpeg whose work takes until there is the file `go`, however fast the machine."""
+    """An ffmpeg that waits until the file `go` exists, so that tests do not depend on speed."""
     wait = f'while [ "$5" != -version ] && [ ! -e "{go}" ]; do sleep 0.05; done'
     path.write_text(f'#!/bin/sh\n"{path_ffmpeg()}" "$@" || exit\n{wait}\n')
     path.chmod(0o755)
@@ -212,7 +212,7 @@ def slow_ffmpeg(path, go):
 
 @pytest.fixture
 def _interruptible():
-    """A test whose processes hear Ctrl-C, also where a shell in the background has turned it off."""
+    """Enable Ctrl-C for the processes of a test, as background shells disable it."""
     old = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, old)

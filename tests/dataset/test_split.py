@@ -117,11 +117,11 @@ def test_lists_of_ids_in_three_formats(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.txt", "\n", "a.txt: holds no ids"),
+        ("a.txt", "\n", "a.txt: contains no ids"),
         ("a.json", "[", "a.json: expected"),
         ("a.json", '{"videos": ["a"]}', "a.json: expected"),
         ("a.json", '{"videos": {"flute": [1]}}', "a.json: expected"),
-        ("a.json", '{"videos": {}}', "holds no ids"),
+        ("a.json", '{"videos": {}}', "contains no ids"),
         ("a.csv", "a\n", "a.csv:1: .*1 column"),
     ],
 )
@@ -151,7 +151,7 @@ def test_a_published_split_is_repeated(tmp_path, capsys):
     assert {clip.name for clip in train} == {"flute/a", "tuba/a"}
     assert {clip.name for clip in val} == {"tuba/c", "tuba/d"}
     printed = capsys.readouterr().out
-    assert f"{tmp_path}/old.csv: 1 of 2 ids are not here" in printed
+    assert f"{tmp_path}/old.csv: 1 of 2 ids not found" in printed
     assert "in none of the lists: 2" in printed
     assert ["tuba/e", "in none of the lists"] in table(tmp_path / "left_out.csv")
     (tmp_path / "b.json").write_text(json.dumps({"videos": {"flute": ["b"]}}))
@@ -176,5 +176,5 @@ def test_a_part_without_clips_is_an_error(tmp_path, capsys):
     (tmp_path / "b.txt").write_text("b\n")
     with pytest.raises(SystemExit):
         create(tmp_path, "--min_seconds=1", "--split_ids", f"train={tmp_path}/a.txt", f"val={tmp_path}/b.txt")
-    assert "no clip for val: no id of its list is here" in capsys.readouterr().err
+    assert "no clip for val: none of its ids were found" in capsys.readouterr().err
     assert not (tmp_path / "train.csv").exists()

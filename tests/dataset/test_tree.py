@@ -1,4 +1,4 @@
-"""Trees of sounds and frames: all kinds are read, and what is not whole is left out with a reason."""
+"""Trees of audio and frames: all layouts are read, and unusable clips are left out with a reason."""
 
 import os
 
@@ -94,7 +94,7 @@ def test_what_is_left_out_is_counted_and_named(tmp_path, capsys):
         ["steel", "drum", "1", "1"],
         ["total", "2", "2"],
     ]
-    gap = "frames not numbered from 000001.jpg on without a gap"
+    gap = "frames not numbered consecutively from 000001.jpg"
     for reason in ("fewer than 160 frames: 1", "no sound: 1", "no frames: 1", "0.5 s: 2", f"{gap}: 1"):
         assert reason in printed.out
     assert f"sound cannot be read: {tmp_path}/audio/flute/torn.wav" in printed.err
@@ -187,7 +187,7 @@ def test_several_trees_are_read_as_one(tmp_path, capsys):
     assert ["flute/a", "in an earlier tree"] in table(tmp_path / "left_out.csv")
     with pytest.raises(SystemExit):
         create_index_files.main([*flags, "--root_frame", roots[1][0]])
-    assert "as many of one as of the other" in capsys.readouterr().err
+    assert "expected the same number of folders" in capsys.readouterr().err
 
 
 def test_an_id_in_a_solo_and_a_duet_tree_is_no_solo(tmp_path):

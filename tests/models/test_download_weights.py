@@ -1,4 +1,4 @@
-"""The download of released weights, against a server on loopback that refuses, breaks off or lies."""
+"""The download of released weights, from a server that refuses, drops connections or sends other files."""
 
 import io
 import os
@@ -16,19 +16,19 @@ PAUSE = 0.01  # seconds
 
 
 def checkpoint(legacy=False):
-    """The bytes of a checkpoint in today's or in yesterday's format."""
+    """The bytes of a checkpoint in the current or the legacy format."""
     file = io.BytesIO()
     torch.save({"weight": torch.arange(5000.0)}, file, _use_new_zipfile_serialization=not legacy)
     return file.getvalue()
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `body` at every address, as its attributes say; keeps the Range header of each request."""
+    """Serves `body` at every URL, as its attributes say; records the Range header of each request."""
 
     body, status, kind = checkpoint(), 200, "application/octet-stream"
-    ranges = True  # whether it can continue
-    break_after = ()  # bytes after which each of the first transfers breaks off
-    failures = ()  # status codes of the first answers
+    ranges = True  # whether it supports resuming
+    break_after = ()  # bytes after which each of the first transfers is cut
+    failures = ()  # status codes of the first responses
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -79,7 +79,7 @@ def target(tmp_path):
 
 
 def refused(server, target, message):
-    """The download fails with one line that holds `message`, and leaves nothing behind."""
+    """The download fails with a one-line error that contains `message`, and leaves no file."""
     with pytest.raises(UserError, match=message) as error:
         fetch(f"{server.url}/x", str(target), pause=PAUSE)
     assert "\n" not in str(error.value)
@@ -116,8 +116,8 @@ def test_refusal_is_told_and_not_repeated(server, target, status):
     [
         (b"", "application/octet-stream", "empty file"),
         (b"<html>Moved</html>", "text/html; charset=utf-8", "answered 200 with a web page"),
-        (b"<html>Moved</html>", "application/octet-stream", "no checkpoint: it begins with b'<html>"),
-        (checkpoint()[:-100], "application/octet-stream", "no checkpoint: it begins with b'PK"),
+        (b"<html>Moved</html>", "application/octet-stream", "not a checkpoint: it starts with b'<html>"),
+        (checkpoint()[:-100], "application/octet-stream", "not a checkpoint: it starts with b'PK"),
     ],
 )
 def test_what_is_no_checkpoint_is_refused(server, target, body, kind, message):
@@ -134,7 +134,7 @@ def test_broken_transfer_is_continued(server, target):
 
 def test_broken_transfer_is_continued_by_the_next_run(server, target):
     server.break_after = [5000]
-    with pytest.raises(UserError, match="broke off"):
+    with pytest.raises(UserError, match="connection was lost"):
         fetch(f"{server.url}/x", str(target), attempts=1)
     assert os.listdir(target.parent) == [target.name + ".part"]
     assert fetch(f"{server.url}/x", str(target))
@@ -167,7 +167,7 @@ def test_rest_that_is_longer_than_the_file_is_dropped(server, target):
 
 def test_broken_transfers_that_nobody_can_continue_leave_nothing(server, target):
     server.break_after, server.ranges = [5000] * 9, False
-    refused(server, target, f"broke off after 5000 of {len(server.body)} bytes")
+    refused(server, target, f"connection was lost after 5000 of {len(server.body)} bytes")
 
 
 def test_server_that_is_busy_is_asked_again(server, target):
@@ -185,7 +185,7 @@ def test_server_that_stays_busy_is_named(server, target):
 def test_server_that_is_not_there_is_named(target):
     server = Server()
     server.server_close()
-    refused(server, target, "no answer: .*refused")
+    refused(server, target, "no response: .*refused")
 
 
 def test_command_fetches_the_three_files_once(server, tmp_path, capsys):
@@ -193,7 +193,7 @@ def test_command_fetches_the_three_files_once(server, tmp_path, capsys):
     assert download_weights.main(arguments) == 0
     assert {path.name for path in (tmp_path / RELEASED_ID).iterdir()} == set(FILES)
     assert download_weights.main(arguments) == 0
-    assert capsys.readouterr().out.count("already there") == len(server.asked) == 3
+    assert capsys.readouterr().out.count("already exists") == len(server.asked) == 3
 
 
 def test_command_tells_a_refusal_in_a_line(server, tmp_path, capsys):
