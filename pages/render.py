@@ -14,7 +14,7 @@ SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def render(folder, template, filters, **values):
-    """Render a template to folder/index.html, whole or not at all.
+    """Render a template to folder/index.html, atomically.
 
     filters: {name: function} for Jinja, in addition to `href`. Bytes of names that are not UTF-8 are shown as
     U+FFFD, the replacement character.

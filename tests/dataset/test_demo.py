@@ -1,4 +1,4 @@
-"""The demonstration set: what is said of its clips is true of them."""
+"""The demo set: its clips are what their ground truth says."""
 
 import collections
 import itertools
@@ -161,7 +161,7 @@ def test_players_as_wide_as_their_slot_have_a_place():
 
 
 def test_registers_overlap_too_much_to_tell_instruments_apart_by_pitch():
-    """The best threshold between two instruments puts (1 - KS) / 2 of the notes on the wrong side."""
+    """The best pitch threshold between two instruments misclassifies (1 - KS) / 2 of the notes."""
     pitches = {
         category: [n.pitch for seed in range(150) for n in compose(np.random.default_rng(seed), category, 24)]
         for category in INSTRUMENTS
@@ -234,7 +234,7 @@ def test_other_settings_are_told(folder, capsys):
         main(["--out", str(folder), *SMALL, "--seed", "5"])
     assert stop.value.code == 2
     error = capsys.readouterr().err
-    assert "seed 0, asked for 5" in error
+    assert "seed 0 instead of 5" in error
     assert str(folder) in error
     assert "choose another --out" in error
 

@@ -1,4 +1,4 @@
-"""The click-and-listen page: what its writer leaves, and the page in a real browser from file://."""
+"""The click-and-listen page: the files that are written, and the page in a real browser from file://."""
 
 import base64
 import io
@@ -16,8 +16,8 @@ from tests.videos import make_video
 RATE = 16000  # samples/s
 SECONDS = 25
 HEIGHT, WIDTH, NUM_BASIS, NUM_SOURCES = 3, 4, 3, 2
-NAME = 'Größe #1 50% "</script>'  # of the video and its folder, as users name them
-# What leaves the page for the loudspeakers, the last 32768 samples, and the state at their end.
+NAME = 'Größe #1 50% "</script>'  # of the video and its folder, as users may name them
+# Records the page's output: the last 32768 samples, and the state at their end.
 TAP = "window.tap = new AnalyserNode(context, { fftSize: 32768 }); master.connect(tap)"
 TAPPED = """() => {
     const wav = new Float32Array(32768);
@@ -27,7 +27,7 @@ TAPPED = """() => {
 
 
 def make_streams(rate=RATE, seconds=SECONDS, count=NUM_BASIS + NUM_SOURCES + 1):
-    """Chirps with a slow beat: no two moments and no two streams sound alike; the second is loud."""
+    """Chirps with a slow beat, so that no two moments or streams are alike; the second is loud."""
     times = np.arange(int(rate * seconds)) / rate
     hertz = 250 * 1.37 ** np.arange(count)[:, None]
     phases = 2 * np.pi * hertz * (times + 0.01 * times**2)
@@ -62,7 +62,7 @@ def make_info(video="video.mp4"):
 
 
 def write(folder, streams, rate=RATE, pieces=(1000, 300_000)):
-    """A writer that was given the streams in pieces of varying length."""
+    """A PageWriter that received the streams in pieces of alternating length."""
     writer = listen.PageWriter(str(folder), rate, len(streams))
     start = 0
     while start < streams.shape[1]:

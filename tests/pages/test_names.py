@@ -129,4 +129,4 @@ def test_a_browser_finds_the_files(folder, open_page):
     page = open_page(folder / "index.html")
     page.wait_for_function("document.images[0].naturalWidth === 64")
     page.get_by_text("t\ufffdst").click()
-    page.get_by_text("No video has a page yet").wait_for()
+    page.get_by_text("No videos yet").wait_for()

@@ -1,4 +1,4 @@
-"""The page in a real browser, opened from file://, as users open it."""
+"""The evaluation page in a real browser, opened from file://, as users open it."""
 
 import pytest
 
@@ -56,7 +56,7 @@ def sound(page, number, row="0000"):
 
 
 def wait_for_playing(page, number, row="0000"):
-    """Wait until the row's sound `number`, and it alone, plays and has moved on."""
+    """Wait until only the row's sound `number` plays, and has advanced."""
     page.wait_for_function(
         f"""([row, number]) => {{
             const playing = {PLAYING};
@@ -159,7 +159,7 @@ def test_theme(page):
     page.keyboard.press("d")
     assert page.evaluate(ground) == light
     page.emulate_media(color_scheme="dark")
-    assert page.evaluate(ground) == light  # chosen by hand, it stays
+    assert page.evaluate(ground) == light  # an explicit choice stays
     page.reload()
     assert page.evaluate(ground) == dark
 
