@@ -3,7 +3,14 @@
 import argparse
 import os
 
-from engine.options import check_spectrogram, check_together, check_values, run_folder, saved_options
+from engine.options import (
+    check_no_weights,
+    check_spectrogram,
+    check_together,
+    check_values,
+    run_folder,
+    saved_options,
+)
 from utils import UserError
 
 MAX_GPUS = 4
@@ -259,6 +266,7 @@ def network_options(args, folder):
     """
     defaults = vars(make_parser().parse_args([]))
     options = argparse.Namespace(**(defaults | saved_options(folder) | vars(args)))
+    check_no_weights(_Refusal, options, "networks are read from --ckpt")
     check_values(_Refusal, options, options.num_gpus)
     check_spectrogram(_Refusal, options)
     return options

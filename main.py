@@ -17,7 +17,7 @@ from engine.machine import distributed
 from engine.machine.memory import keep_memory
 from engine.options import model_id, path_val, run_folder, training_options
 from engine.separation.pixels import PixelSeparator
-from engine.training.checkpoint import find_run, read_history, restore, start_run, weight_files
+from engine.training.checkpoint import NETS, find_run, read_history, restore, start_run, weight_files
 from engine.training.train import FOLDER_PAGE, Trainer
 from models.separator import choose_amp
 from utils import command, set_up_logging
@@ -34,8 +34,11 @@ def train(args):
     folder = run_folder(args)
     state = find_run(folder, args, distributed.has_begun())
     check_processes(args, state, train_loader.dataset.clips, val_loader.dataset.clips)
-    weights = {name: getattr(args, f"weights_{name}") for name in ("sound", "frame", "synthesizer")}
-    separator = build_separator(args, weights, "none" if state else args.pretrained)
+    if state:  # it replaces all weights, so that nothing is read to start from
+        separator = build_separator(args)
+    else:
+        weights = {name: getattr(args, f"weights_{name}") for name in NETS}
+        separator = build_separator(args, weights, args.pretrained)
     model, device = parallelize(separator, args.num_gpus)
     optimizer = build_optimizer(args, separator)
     if not state:
@@ -114,6 +117,7 @@ def main(argv=None):
         set_up_logging(logging.INFO if distributed.is_main() else logging.ERROR)
         with distributed.one_voice():
             args = parse_args(argv, distributed.gpus_present(), distributed.processes())
+        distributed.choose_device(args.num_gpus)  # precision depends on this process's own GPU
         if not args.num_gpus:
             keep_memory()
         with logging_redirect_tqdm():  # log lines go above a progress bar, not into it

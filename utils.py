@@ -31,6 +31,8 @@ def command(main):
 
     @functools.wraps(main)
     def wrapper(*args, **kwargs):
+        with contextlib.suppress(AttributeError):  # a stand-in for stdout
+            sys.stdout.reconfigure(errors="surrogateescape")  # file names as bytes, in any encoding
         try:
             return main(*args, **kwargs)
         except BrokenPipeError:  # the reader closed the pipe, e.g. `| head`

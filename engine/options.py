@@ -82,6 +82,8 @@ def check_together(parser, args):
         parser.error(
             f"--loss bce needs --output_activation sigmoid or softmax, found {args.output_activation}"
         )
+    if args.mode == "eval":
+        check_no_weights(parser, args, "--mode eval scores the networks in ckpt/ID")
     check_precision(parser, args)
     if args.compile and args.num_gpus > 1:
         parser.error("--compile is for one GPU in each process: start them with torchrun, or leave it out")
@@ -90,6 +92,13 @@ def check_together(parser, args):
     if args.stft_hop > args.stft_frame // 2:
         parser.error("--stft_hop: at most half of --stft_frame, or sound cannot be put together again")
     check_spectrogram(parser, args)
+
+
+def check_no_weights(parser, args, why):
+    """Refuse files to start training from where trained networks are read, as `why` says."""
+    for key in ("weights_sound", "weights_frame", "weights_synthesizer"):
+        if getattr(args, key):
+            parser.error(f"--{key} is for training: {why}")
 
 
 def check_precision(parser, args):

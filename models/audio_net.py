@@ -17,6 +17,7 @@ class Unet(nn.Module):
     def __init__(self, fc_dim=32, num_downs=7, ngf=64):
         super().__init__()
         self.num_downs = num_downs
+        self.channels_last = False  # whether the first convolution is given channels-last memory
         self.bn0 = nn.BatchNorm2d(1)
         widths = [ngf * min(2**level, MAX_WIDTH) for level in range(num_downs)]
         block = None
@@ -26,7 +27,10 @@ class Unet(nn.Module):
 
     def forward(self, x):
         """Features of `x`, the log-magnitude."""
-        return self.unet_block(self.bn0(x))
+        x = self.bn0(x)
+        if self.channels_last:  # `contiguous` would do nothing: one channel is in either order
+            x = x.to(memory_format=torch.channels_last)
+        return self.unet_block(x)
 
 
 class _SkipBlock(nn.Module):

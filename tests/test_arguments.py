@@ -1,10 +1,11 @@
 """Flags: defaults that work together, refusals that say why, and the model id."""
 
+import argparse
 import json
 
 import pytest
 
-from arguments import make_parser, parse_args
+from arguments import make_parser, network_options, parse_args
 from engine.options import batch_size, model_id, path_val, training_options
 from utils import UserError
 
@@ -88,6 +89,10 @@ def test_options_of_a_run_leave_out_what_changes_nothing(tmp_path):
         ("--lr_sound nan", "--lr_sound"),
         ("--id a/b", "plain name"),
         ("--mode eval", "needs --id"),
+        (
+            "--mode eval --id x --weights_frame x.pth",
+            "--weights_frame is for training",
+        ),
         ("--arch_sound unet9", "invalid choice"),
         ("--no_such_flag", "unrecognized arguments"),
     ],
@@ -119,3 +124,8 @@ def test_constants_that_two_rooms_know_agree():
     from models import spectral
 
     assert options.NUM_LOG_FREQS == spectral.NUM_LOG_FREQS
+
+
+def test_separation_reads_no_weights_to_start_training_from(tmp_path):
+    with pytest.raises(UserError, match="--weights_sound is for training: networks are read from --ckpt"):
+        network_options(argparse.Namespace(weights_sound="x.pth"), str(tmp_path))

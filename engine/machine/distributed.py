@@ -9,9 +9,11 @@ import functools
 import io
 import os
 import sys
+import tempfile
 import time
 import uuid
 from datetime import timedelta
+from urllib.parse import quote
 
 import torch
 import torch.distributed as dist
@@ -105,7 +107,7 @@ def session():
             sys.exit(EXIT_USER_ERROR)
         raise
     except Exception:
-        if _store.check([TOLD]):  # the other end of a connection has told its error, and gone
+        if _is_told():  # the other end of a connection has told its error, and gone
             sys.exit(EXIT_USER_ERROR)
         raise
     dist.destroy_process_group()
@@ -136,9 +138,18 @@ def _meet(store, number, size):
 
 
 def _recall(attempt):
-    """Note that the run has begun where the store has forgotten it, as it is on another machine now."""
-    restarts = gather(int(os.environ["TORCHELASTIC_RESTART_COUNT"]))
-    if attempt == 1 and max(restarts):
+    """Restore what a new store does not know: that the run has begun, or that a mistake was reported.
+
+    The store is new if it moved to another machine, or if it ended with a process, see `_path_told`.
+    """
+    restarts = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
+    if not restarts:  # left by an earlier torchrun with the same process id
+        with contextlib.suppress(OSError):
+            os.remove(_path_told())
+    all_restarts, told = zip(*gather((restarts, os.path.exists(_path_told()))), strict=True)
+    if any(told):
+        sys.exit(EXIT_USER_ERROR)
+    if attempt == 1 and max(all_restarts):
         _store.set(BEGUN, b"")
 
 
@@ -155,7 +166,40 @@ def has_begun():
 
 
 def _first_to_tell():
-    return _store.add(TOLD, 1) == 1
+    """True in the one process that is to report a mistake, False in all others."""
+    first_here = _mark_told()
+    try:
+        return _store.add(TOLD, 1) == 1
+    except RuntimeError:  # the store ended with the first process
+        return first_here
+
+
+def _is_told():
+    try:
+        return _store.check([TOLD])
+    except RuntimeError:  # the store ended with the first process
+        return os.path.exists(_path_told())
+
+
+def _mark_told():
+    """Keep TOLD in a file where the store ends with the processes; True if this process made the file."""
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True):
+        return False
+    try:
+        os.close(os.open(_path_told(), os.O_CREAT | os.O_EXCL))
+    except OSError:
+        return False
+    return True
+
+
+def _path_told():
+    """The file that marks a reported mistake of this machine's torchrun; empty.
+
+    torchrun shares its store with its processes from torch 2.5 on. Without that the first process hosts a
+    store, which forgets TOLD when it ends: each restart would report the mistake again.
+    """
+    run = quote(os.environ["TORCHELASTIC_RUN_ID"], safe="")
+    return os.path.join(tempfile.gettempdir(), f"torchrun-{run}-{os.getppid()}-told")
 
 
 @contextlib.contextmanager

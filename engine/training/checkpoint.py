@@ -4,6 +4,7 @@
 `{sound,frame,synthesizer}_{latest,best}.pth` are plain state dicts, for everybody else.
 """
 
+import copy
 import glob
 import json
 import os
@@ -152,4 +153,17 @@ def read_history(folder):
 
 def _save(path, value):
     with replacing(path) as temporary:
-        torch.save(value, temporary)
+        torch.save(on_cpu(value), temporary)
+
+
+def on_cpu(value):
+    """`value` with all tensors in its dicts, lists and tuples on the CPU; what is given stays as it is."""
+    if torch.is_tensor(value):
+        return value.cpu()
+    if isinstance(value, dict):
+        moved = copy.copy(value)  # state dicts have attributes, too
+        moved.update({key: on_cpu(inner) for key, inner in value.items()})
+        return moved
+    if isinstance(value, (list, tuple)):
+        return type(value)(on_cpu(inner) for inner in value)
+    return value

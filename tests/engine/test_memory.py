@@ -9,7 +9,7 @@ import pytest
 PROGRAM = """
 import resource, sys
 import numpy as np
-from engine.memory import keep_memory
+from engine.machine.memory import keep_memory
 for keep in (True, False):
     keep_memory(keep)
     for _ in range(3):

@@ -2,6 +2,7 @@
 
 import json
 import os
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from arguments import parse_args
 from engine.build import build_optimizer, build_separator
 from engine.loaders import build_train_loader, start_epoch
 from engine.options import run_folder
-from engine.training.checkpoint import FILE_STATE, restore, save_state
+from engine.training import checkpoint
+from engine.training.checkpoint import FILE_STATE, NETS, on_cpu, restore, save_state, save_weights
 from engine.training.train import Trainer
 from tests.helpers import SMALL, Pool
 from utils import UserError
@@ -117,6 +119,21 @@ def test_other_options_are_refused_and_nothing_is_touched(tree, tmp_path, no_poo
     assert read(folder, "options.json")["seed"] == 9
 
 
+def test_a_run_goes_on_without_the_files_that_it_started_from(tree, tmp_path, no_pool, capfd):
+    """Its own state replaces them."""
+    separator = make_trainer(tree, tmp_path).separator
+    paths = {name: tmp_path / f"{name}.pth" for name in NETS}
+    for name, path in paths.items():
+        torch.save(getattr(separator, f"net_{name}").state_dict(), path)
+    start = [word for name, path in paths.items() for word in (f"--weights_{name}", str(path))]
+    argv = flags(tree, tmp_path, "--num_epoch", "1", *start)
+    main.main(argv)
+    for path in paths.values():
+        path.unlink()
+    main.main(argv)
+    assert "all 1 epochs are trained" in capfd.readouterr().err
+
+
 def test_overwriting_deletes_nothing_until_the_new_run_can_start(tree, tmp_path, no_pool, capsys):
     argv = flags(tree, tmp_path, "--num_epoch", "1")
     main.main(argv)
@@ -211,6 +228,22 @@ def test_processes_must_agree_on_what_amp_auto_is(tree, tmp_path, monkeypatch, c
     assert values[0]["precision of --amp"] == precision
 
 
+def test_each_process_takes_its_gpu_before_it_asks_what_the_gpu_can_do(tree, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(main, "train", lambda args: main.check_processes(args, None))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda number: asked.append(f"take {number}"))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **options: asked.append("ask"))
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(main.distributed, "gather", lambda value: [value])
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    main.main(flags(tree, tmp_path, "--num_gpus", "1"))
+    assert asked[:2] == ["take 1", "ask"]
+
+
 def test_averages_are_laid_out_as_the_parameters_they_belong_to(tree, tmp_path):
     """A run may go on where `--amp auto` orders channels otherwise; fused optimisers only see memory."""
     flags = "--optimizer", "adamw", "--amp"
@@ -231,6 +264,29 @@ def test_averages_are_laid_out_as_the_parameters_they_belong_to(tree, tmp_path):
         step(trainer)
     for wanted, found in zip(*(trainer.separator.parameters() for trainer in trainers), strict=True):
         torch.testing.assert_close(found, wanted)
+
+
+def test_checkpoints_are_of_the_cpu():
+    """A machine without a GPU loads them with a plain torch.load. The device `meta` stands for a GPU."""
+    net = torch.nn.BatchNorm1d(2, device="meta")
+    state = {"nets": net.state_dict(), "steps": [(torch.ones(1, device="meta"), 3)], "best": 0.5}
+    with mock.patch.object(torch.Tensor, "cpu", lambda self: torch.zeros(self.shape, dtype=self.dtype)):
+        moved = on_cpu(state)
+    assert all(value.is_cpu for value in moved["nets"].values())
+    assert moved["nets"]._metadata == net.state_dict()._metadata
+    assert moved["steps"][0][0].is_cpu
+    assert (moved["steps"][0][1], moved["best"]) == (3, 0.5)
+    assert all(value.is_meta for value in state["nets"].values())
+
+
+def test_all_that_is_saved_is_on_the_cpu(tree, tmp_path, monkeypatch):
+    trainer = make_trainer(tree, tmp_path)
+    saved = []
+    monkeypatch.setattr(checkpoint, "on_cpu", lambda value: ("on the CPU", value))
+    monkeypatch.setattr(torch, "save", lambda value, path: saved.append(value))
+    save_weights(trainer, True)
+    save_state(trainer)
+    assert [value[0] for value in saved] == 8 * ["on the CPU"]
 
 
 def test_gradients_of_a_group_of_batches_make_one_step(tree, tmp_path):

@@ -41,7 +41,7 @@ def test_the_true_mask_gives_back_the_source(batch, binary, log_freq):
     true = sources[..., : out["oracle"].shape[-1]]
     noise = (out["oracle"] - true).square().sum(-1)
     assert (true.square().sum(-1) > 100 * noise).all()  # 20 dB
-    assert out["waves"].shape == out["oracle"].shape == (2, 2, 63 * 256)
+    assert out["estimates"].shape == out["oracle"].shape == (2, 2, 63 * 256)
 
 
 def test_masks_of_ones_give_back_the_mixture(batch):
@@ -156,6 +156,25 @@ def test_auto_is_bf16_on_gpus_that_have_it(emulated, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", answers)
     assert choose_amp("auto", "cuda") == ("off" if emulated else "bf16")
     assert choose_amp("fp16", "cuda") == "fp16"
+
+
+@pytest.mark.parametrize("num_frames", [1, 3])
+def test_channels_come_last_in_replicas_too(batch, num_frames):
+    """DataParallel copies weights as contiguous ones, so inputs have to set the order of channels."""
+    replica = make_separator(amp="bf16")
+    for tensor in [*replica.parameters(), *replica.buffers()]:
+        tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)
+    inputs = []
+    for module in replica.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(lambda module, args, out: inputs.extend([args[0], out]))
+    mix, sources, frames = batch
+    replica(mix, sources, frames[:, :, :, :num_frames])["loss"].sum().backward()
+    assert len(inputs) > 40
+    assert all(x.stride(1) == 1 for x in inputs)
+    inputs.clear()
+    replica.pixel_energy(mix, frames)
+    assert all(x.stride(1) == 1 for x in inputs)
 
 
 def test_compiled_networks_give_the_same(batch):
