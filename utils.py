@@ -13,12 +13,7 @@ import imageio_ffmpeg
 from tqdm import tqdm
 
 EXIT_USER_ERROR = 2  # the same as argparse's
-NO_COMPLAINTS = (
-    "Conversion failed!",
-    "frame=",
-    "size=",
-    "[out#",
-)  # last lines of ffmpeg's log that explain nothing
+NO_COMPLAINTS = "Conversion failed!", "frame=", "size=", "[out#"  # ffmpeg's last lines that explain nothing
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shells' convention
 
 

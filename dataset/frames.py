@@ -18,13 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from utils import UserError
 
 OVERSIZE = 1.1  # in training, frames are resized to this multiple of the crop's size
-FORMATS = (
-    "JPEG",
-    "PNG",
-    "GIF",
-    "BMP",
-    "WEBP",
-)  # whatever the file name; some of PIL's other formats run programs
+FORMATS = "JPEG", "PNG", "GIF", "BMP", "WEBP"  # by content; some of PIL's other formats run programs
 MAX_ASPECT = 100  # longer side / shorter side; resized, a thinner image may not fit in memory
 MAX_JPEG = 1 << 26  # pixels; larger images go to PIL, which has its own limits
 SCALES = 1, 2, 4, 8  # JPEGs are decoded at 1/scale; the ratios in between are slower than full size

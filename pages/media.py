@@ -47,9 +47,8 @@ def write_sound(path, wav, rate):
         divisor = math.gcd(known, rate)
         wav, rate = scipy.signal.resample_poly(wav, known // divisor, rate // divisor), known
     coding = {"format": "MP3", "compression_level": MP3_COMPRESSION, "bitrate_mode": "CONSTANT"}
-    # As an open file: soundfile cannot take a path that is not UTF-8.
-    with utils.replacing(path) as temporary, open(temporary, "wb") as file:
-        soundfile.write(file, wav, rate, **coding)
+    with utils.replacing(path) as temporary:
+        soundfile.write(os.fsencode(temporary), wav, rate, **coding)  # of str, soundfile takes only UTF-8
 
 
 def write_video(path, frames, fps, wav, rate):

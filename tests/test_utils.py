@@ -124,6 +124,11 @@ def test_a_reader_that_has_gone_is_no_traceback():
     assert (result.returncode, result.stderr) == (2, "")
 
 
+def test_names_that_are_not_utf8_are_printed_as_their_bytes():
+    result = run_command(r"print('t\udce4st')", text=False)
+    assert (result.returncode, result.stdout) == (0, b"t\xe4st\n")
+
+
 def test_a_command_gets_its_arguments_and_returns_its_result():
     @command
     def main(argv=None):
@@ -134,12 +139,12 @@ def test_a_command_gets_its_arguments_and_returns_its_result():
     assert main.__doc__ == "What it does."
 
 
-def run_command(body, **options):
+def run_command(body, text=True, **options):
     """Run a command whose main has this body, in a process of its own."""
     lines = "\n    ".join(body.split("\n"))
     script = f"from utils import UserError, command\n@command\ndef main():\n    {lines}\nmain()"
     argv = [sys.executable, "-c", script]
-    return subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, check=False, **options)
+    return subprocess.run(argv, cwd=PROJECT, capture_output=True, text=text, check=False, **options)
 
 
 # ---- walk

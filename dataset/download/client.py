@@ -131,7 +131,7 @@ class Sink:
     """The logger of yt-dlp: nothing goes to stdout; each warning is logged once, not once per video."""
 
     def __init__(self):
-        self._told = set()
+        self._seen = set()
 
     def debug(self, message):
         """Ignore a message."""
@@ -140,8 +140,8 @@ class Sink:
 
     def warning(self, message, **_):
         text = re.sub(r"^(\[[\w:+-]+\] )?([A-Za-z0-9_-]{11}: )?", "", message)
-        if text not in self._told:
-            self._told.add(text)
+        if text not in self._seen:
+            self._seen.add(text)
             logger.warning("yt-dlp: %s", text)
 
 

@@ -92,7 +92,7 @@ def test_a_file_and_its_copy_at_the_target_rate_give_the_same_window(tmp_path, n
 
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000])
-def test_a_window_of_an_mp3_is_that_of_the_whole(tmp_path, rate, channels):
+def test_a_window_of_an_mp3_equals_that_of_the_whole_file(tmp_path, rate, channels):
     make_sound(tmp_path / "a.wav", rate, channels=channels)
     run_ffmpeg(["-i", str(tmp_path / "a.wav"), "-b:a", "64k", str(tmp_path / "a.mp3")])
     whole, _ = soundfile.read(tmp_path / "a.mp3")
@@ -105,7 +105,7 @@ def test_a_window_of_an_mp3_is_that_of_the_whole(tmp_path, rate, channels):
 
 
 @pytest.mark.parametrize("bits", [["-q:a", "4"], ["-b:a", "64k"]])  # varying, constant
-def test_an_mp3_that_does_not_tell_its_length_is_read_to_its_end(tmp_path, bits):
+def test_an_mp3_without_a_length_tag_is_read_to_its_end(tmp_path, bits):
     soundfile.write(tmp_path / "a.wav", make_music(6, 44100), 44100)
     options = [*bits, "-metadata", "title=" + "x" * 300, "-write_xing"]
     for told in "01":
@@ -172,7 +172,7 @@ def test_full_scale_stays_full_scale(tmp_path, name, rate):
 
 
 @pytest.mark.parametrize("rate", [RATE, 44100])
-def test_what_is_louder_is_clipped_and_nothing_is_normalised(tmp_path, rate):
+def test_louder_samples_are_clipped_and_nothing_is_normalised(tmp_path, rate):
     wave = np.linspace(-1.7, 1.7, 2 * rate)
     soundfile.write(tmp_path / "a.wav", wave, rate, subtype="FLOAT")
     window = read_window(tmp_path / "a.wav", 1.0, 2 * RATE - 2000, RATE)
@@ -184,13 +184,13 @@ SIZES = {"streamed": (2**32 - 1, 2**32 - 1), "too long": (2**31 - 1, 2**31 - 1),
 
 
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
-def test_wrong_sizes_in_the_header_do_no_harm(tmp_path, sizes):
+def test_wrong_sizes_in_the_header_are_tolerated(tmp_path, sizes):
     (tmp_path / "a.wav").write_bytes(header(1, 1, RATE, 16, *sizes) + SAMPLES_16.tobytes())
     window = read_window(tmp_path / "a.wav", 9.5, RATE, RATE)
     np.testing.assert_allclose(window[: RATE - 1], SAMPLES_16[-RATE:-1] / 32768, atol=1e-6)
 
 
-def test_what_ffmpeg_writes_to_a_pipe_is_read(tmp_path):
+def test_wavs_that_ffmpeg_piped_are_read(tmp_path):
     wave = make_sound(tmp_path / "a.wav")
     piped = run_ffmpeg(["-i", str(tmp_path / "a.wav"), "-f", "wav", "-"])
     (tmp_path / "b.wav").write_bytes(piped)
@@ -234,7 +234,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_content_counts_not_the_name(tmp_path, name, monkeypatch):
+def test_the_format_comes_from_the_content_not_the_name(tmp_path, name, monkeypatch):
     monkeypatch.chdir(tmp_path)
     wave = make_sound(name, format="WAV")
     np.testing.assert_allclose(read_window(name, 5.0, 101, RATE), wave[5 * RATE - 50 :][:101], atol=1e-4)
@@ -314,7 +314,7 @@ def bad_sounds(tmp_path_factory):
     return folder, words
 
 
-def test_each_bad_sound_is_an_error_of_one_line_that_names_it(bad_sounds):
+def test_bad_audio_is_a_one_line_error_that_names_the_file(bad_sounds):
     folder, words = bad_sounds
     assert len(words) >= 36
     for name, text in words.items():
@@ -327,7 +327,7 @@ def test_each_bad_sound_is_an_error_of_one_line_that_names_it(bad_sounds):
         assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
-def test_only_the_window_need_be_sound(tmp_path):
+def test_only_the_window_must_be_valid(tmp_path):
     wave = np.full(10 * RATE, 0.5)
     wave[5 * RATE] = np.nan
     soundfile.write(tmp_path / "a.wav", wave, RATE, subtype="FLOAT")

@@ -29,7 +29,7 @@ def problems(*paths):
     return {(p.is_error, p.kind): p.cases for section in sections for p in section.problems}
 
 
-def test_what_was_just_made_is_good(root, capsys):
+def test_new_index_files_have_no_problems(root, capsys):
     capsys.readouterr()
     assert run(root) == 0
     printed = capsys.readouterr().out
@@ -48,7 +48,7 @@ def test_what_was_just_made_is_good(root, capsys):
     assert printed.endswith("6 files: 0 errors, 0 warnings\n")
 
 
-def test_index_of_another_pipeline_is_good(root, monkeypatch):
+def test_an_index_of_another_pipeline_has_no_problems(root, monkeypatch):
     make_clip(root, "flute/old", "frame", "", ".mp3", num_frames=8)
     monkeypatch.chdir(root)
     (root / "old.csv").write_text("audio/flute/old.mp3,./frame/flute/old,8\r\n")
@@ -185,14 +185,14 @@ def test_mixture_lists_may_share_and_index_files_may_not(root):
     assert problems(root / "val.csv", root / "val.csv") == {}
 
 
-def test_videos_are_told_apart_by_id_alone(root):
+def test_videos_are_identified_by_id_alone(root):
     clips = read_index(root / "train.csv")
     elsewhere = [clip._replace(path_audio=f"/x/cello/{clip.id}.mp3") for clip in clips[:3]]
     assert shared_ids(clips, elsewhere) == sorted(clip.id for clip in clips[:3])
     assert shared_ids(clips[:3], clips[3:]) == []
 
 
-def test_examples_are_few_unless_all_are_asked_for(root, capsys):
+def test_few_cases_are_listed_without_verbose(root, capsys):
     write_index(
         root / "gone.csv", [Clip(f"x/a/{n:02d}.wav", f"{root}/frames/flute/f0.mp4", 8) for n in range(14)]
     )

@@ -30,7 +30,7 @@ def converted(path, out, **options):
 
 
 @pytest.mark.parametrize("fps", [5, 24, 25, 30])
-def test_picture_k_is_the_last_of_its_eighth_of_a_second(tmp_path, fps):
+def test_frame_k_is_the_last_of_its_eighth_of_a_second(tmp_path, fps):
     num = min(3 * fps, 75)
     video = make_video(tmp_path / "a.mkv", BLACK + STEP * np.arange(num), fps, tone(num / fps))
     levels, _, _ = converted(video, tmp_path)
@@ -41,7 +41,7 @@ def test_picture_k_is_the_last_of_its_eighth_of_a_second(tmp_path, fps):
     assert wait.max() < 1 / fps + 0.001  # the container's clock counts milliseconds
 
 
-def test_number_of_pictures_and_samples(good_video, tmp_path):
+def test_number_of_frames_and_samples(good_video, tmp_path):
     levels, wave, rate = converted(good_video, tmp_path)
     assert len(levels) == 3 * FPS
     assert rate == RATE
@@ -140,14 +140,14 @@ def test_a_rotated_video_stands_upright(good_video, tmp_path):
 
 
 @pytest.mark.parametrize("pixels", ["yuv444p", "yuv420p10le", "gray", "yuva420p", "rgb24"])
-def test_other_pixels_keep_their_brightness(tmp_path, pixels):
+def test_other_pixel_formats_keep_their_brightness(tmp_path, pixels):
     video = make_video(tmp_path / "a.mkv", [100] * 25, 25, tone(1))
     run_ffmpeg(["-i", str(video), "-pix_fmt", pixels, "-c:v", "ffv1", "-c:a", "copy", f"{tmp_path}/b.mkv"])
     levels, _, _ = converted(tmp_path / "b.mkv", tmp_path)
     assert np.abs(levels - 100).max() < 2
 
 
-def test_a_size_that_changes_on_the_way_moves_nothing(tmp_path):
+def test_a_frame_size_that_changes_midway_shifts_nothing(tmp_path):
     parts = [
         make_video(tmp_path / "1.ts", [30] * 50, 25, tone(2), codec="aac"),
         make_video(tmp_path / "2.ts", [220] * 50, 25, tone(2), size=(96, 80), codec="aac"),
@@ -180,7 +180,7 @@ def test_other_rates_are_made(good_video, tmp_path):
 
 
 @pytest.mark.parametrize(("pictures", "sound"), [(3, 2), (2, 3)])
-def test_the_shorter_of_pictures_and_sound_counts(tmp_path, pictures, sound):
+def test_the_longer_of_frames_and_audio_is_trimmed(tmp_path, pictures, sound):
     video = make_video(tmp_path / "a.mkv", [9] * 25 * pictures, 25, tone(sound))
     result = convert(video, tmp_path / "frames", tmp_path / "sound.wav", tmp_path)
     assert result.num_frames == pytest.approx(2 * FPS, abs=1)
@@ -190,7 +190,7 @@ def test_the_shorter_of_pictures_and_sound_counts(tmp_path, pictures, sound):
     assert again == result._replace(made=False)
 
 
-def test_what_cannot_be_used_is_named_and_leaves_nothing(good_video, tmp_path):
+def test_unusable_videos_are_reported_and_leave_no_files(good_video, tmp_path):
     reasons = make_bad(good_video, tmp_path)
     (tmp_path / "work").mkdir()
     for name, reason in reasons.items():
@@ -202,7 +202,7 @@ def test_what_cannot_be_used_is_named_and_leaves_nothing(good_video, tmp_path):
     assert os.listdir(tmp_path / "work") == []
 
 
-def test_a_clock_that_jumps_is_refused(tmp_path, monkeypatch):
+def test_timestamps_that_jump_are_rejected(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "MAX_SECONDS", 20)
     times = np.append(np.arange(50) / 25, 100 + np.arange(50) / 25)
     video = make_video(tmp_path / "a.mkv", [9] * 100, 25, tone(4), times=times)
@@ -210,7 +210,7 @@ def test_a_clock_that_jumps_is_refused(tmp_path, monkeypatch):
         converted(video, tmp_path)
 
 
-def test_interrupted_work_leaves_nothing(good_video, tmp_path, monkeypatch):
+def test_interrupted_work_leaves_no_files(good_video, tmp_path, monkeypatch):
     def interrupted(arguments, **_):
         raise KeyboardInterrupt
 
@@ -220,7 +220,7 @@ def test_interrupted_work_leaves_nothing(good_video, tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
-def test_what_is_there_and_holds_nothing_is_an_error(good_video, tmp_path):
+def test_an_empty_existing_output_is_an_error(good_video, tmp_path):
     (tmp_path / "sound.wav").touch()
     with pytest.raises(UserError, match=r"sound.wav: already exists and is empty"):
         converted(good_video, tmp_path)

@@ -151,7 +151,7 @@ def fetched(videos):
     return (videos / "violin" / f"{A}.mp4").read_bytes()
 
 
-def test_videos_come_whole_and_once(server, videos, capsys):
+def test_videos_are_complete_and_downloaded_once(server, videos, capsys):
     categories = {"violin": [A, B, A], ODD: [C, A]}
     assert run(server, videos, categories, "--jobs", 3) == 0
     names = (f"violin/{A}", f"violin/{B}", f"{ODD}/{C}", f"{ODD}/{A}")
@@ -188,7 +188,7 @@ def test_gone_is_remembered(server, videos, answers):
 
 @pytest.mark.parametrize("when", [0, 1])
 @pytest.mark.parametrize("answer", [403, 429, 500, 503, "stall"])
-def test_what_passes_is_asked_again(server, videos, answer, when):
+def test_temporary_errors_are_retried(server, videos, answer, when):
     answer = Answer(cut=3000, stall=True) if answer == "stall" else Answer(answer)
     server.answers[A] = [WHOLE] * when + [answer]
     assert run(server, videos, ONE, "--timeout", 1) == 0
@@ -197,7 +197,7 @@ def test_what_passes_is_asked_again(server, videos, answer, when):
 
 
 @pytest.mark.parametrize("attempts", [1, 2])
-def test_cut_transfer_is_continued_by_this_run_or_the_next(server, videos, attempts):
+def test_interrupted_transfer_is_resumed_by_this_run_or_the_next(server, videos, attempts):
     server.answers[A] = [WHOLE, Answer(cut=3000)]
     if attempts == 1:
         assert run(server, videos, ONE, "--attempts", 1) == 1
@@ -216,7 +216,7 @@ def test_cut_transfer_is_continued_by_this_run_or_the_next(server, videos, attem
         (Answer(body=b""), "Did not get any data"),
     ],
 )
-def test_failure_is_told_and_tried_again_by_the_next_run(server, videos, answer, reason, capsys):
+def test_failure_is_reported_and_retried_by_the_next_run(server, videos, answer, reason, capsys):
     server.answers[A] = [answer] * 6
     assert run(server, videos, {"violin": [A, B]}, "--attempts", 3) == 1
     assert states(videos) == {A: "failed", B: "had"}
@@ -252,7 +252,7 @@ def start(*args):
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_interrupted_run_goes_on(server, videos, how):
+def test_interrupted_run_resumes(server, videos, how):
     server.answers[B] = [WHOLE, Answer(cut=3000, stall=True)]
     with start(server, videos, {"violin": [A, B, C]}, "--timeout", 300) as process:
         assert server.stalled.wait(60)
@@ -270,7 +270,7 @@ def test_interrupted_run_goes_on(server, videos, how):
     assert files(videos) == {"ledger.csv", *(f"violin/{name}.mp4" for name in (A, B, C))}
 
 
-def test_second_process_is_kept_out(server, videos, capsys):
+def test_second_process_is_locked_out(server, videos, capsys):
     with Ledger(str(videos / "ledger.csv"), COLUMNS, num_keys=2):
         assert run(server, videos, ONE) == 2
     assert "already running" in capsys.readouterr().err
@@ -289,7 +289,7 @@ def test_cookies_are_passed_on_and_their_file_is_left_alone(server, videos, tmp_
     assert capsys.readouterr().err.count("error: cookies cannot be read: ") == 2
 
 
-def test_run_that_is_hopeless_stops(server, videos, capsys):
+def test_hopeless_run_stops(server, videos, capsys):
     server.answers = {name: [Answer(429), Answer(403)] for name in MANY["violin"]}
     assert run(server, videos, MANY, "--attempts", 2) == 2
     assert "5 failures in a row: the server refuses this machine" in capsys.readouterr().err
@@ -305,20 +305,20 @@ def test_run_that_is_hopeless_stops(server, videos, capsys):
     assert list(states(videos).values()) == ["had"] * 6
 
 
-def test_entries_that_are_none_reach_neither_server_nor_disk(server, videos, capsys):
+def test_invalid_entries_reach_neither_server_nor_disk(server, videos, capsys):
     ids = ["../../etc/x", "; rm -rf ~ ", "$(reboot)aa", A + "\n", A + "a", "", 5, None, ["x"], A]
     folders = ["..", "a/b", "", ".hidden", "a\nb", "a\\b", "x" * 61, "\ud800"]
     assert run(server, videos, {"violin": ids} | {folder: [B] for folder in folders}) == 0
     assert server.names() == {A}
     assert files(videos.parent) == {"list.json", "videos/ledger.csv", f"videos/violin/{A}.mp4"}
     output = capsys.readouterr()
-    assert output.err.count("list.json: no id of a video: ") == len(ids) - 1
-    assert output.err.count("list.json: no name for a folder: ") == len(folders)
+    assert output.err.count("list.json: not a video id: ") == len(ids) - 1
+    assert output.err.count("list.json: not a valid folder name: ") == len(folders)
     assert f"{len(ids) - 1 + len(folders)} entries of the lists were skipped" in output.out
 
 
 @pytest.mark.parametrize("text", ["<html>", "[]", '{"videos": 5}', '{"violin": "x"}', "[" * 9999])
-def test_file_that_is_no_list_is_named(server, videos, capsys, tmp_path, text):
+def test_invalid_list_is_named(server, videos, capsys, tmp_path, text):
     (tmp_path / "other.json").write_text(text)
     assert run(server, videos, {}, "--list", tmp_path / "other.json") == 2
     assert re.fullmatch(r'error: .*other.json: expected .*{"videos": {.*\n', capsys.readouterr().err)
@@ -382,7 +382,7 @@ def judged(error):
         (GONE, GeoRestrictedError("Not here")),
     ],
 )
-def test_errors_are_told_apart(kind, error):
+def test_errors_are_classified(kind, error):
     words, cause = (error, None) if isinstance(error, str) else ("Please sign in", error)
     assert judged(ExtractorError(words, cause=cause, expected=True))[:2] == (kind, words)
     assert cause is None or judged(cause).kind == kind

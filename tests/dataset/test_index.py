@@ -93,7 +93,7 @@ def test_missing_files_say_how_to_make_them(tmp_path, read):
         read(tmp_path / "none.csv")
 
 
-def test_files_of_an_earlier_run_are_named_and_stay(tmp_path, capsys):
+def test_files_of_an_earlier_run_are_reported_and_kept(tmp_path, capsys):
     for key in keys(flute=10, tuba=10):
         make_clip(tmp_path, key, num_frames=8)
     make_clip(tmp_path, "flute violin/e", num_frames=8)
@@ -137,7 +137,7 @@ def test_the_same_seed_gives_the_same_files_in_any_order_of_listing(tmp_path, mo
     assert all(written[0][name] != written[2][name] for name in ("train.csv", "val.csv", "val_mix2.csv"))
 
 
-def test_rows_are_in_a_drawn_order_and_wav_is_preferred(tmp_path):
+def test_rows_are_shuffled_and_wav_is_preferred(tmp_path):
     names = keys(flute=4, tuba=4)
     for key in names:
         make_clip(tmp_path, key, num_frames=8)
@@ -198,14 +198,14 @@ def test_a_single_video_cannot_be_split(tmp_path, capsys):
         ("--split_ids val=a.csv --trainset_ratio 0.8", "not allowed with"),
     ],
 )
-def test_flags_that_cannot_work_are_refused(flags, message, capsys):
+def test_invalid_flags_are_rejected(flags, message, capsys):
     with pytest.raises(SystemExit) as stop:
         create_index_files.main(flags.split())
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
 
 
-def test_help_is_there():
+def test_help_lists_the_flags():
     result = subprocess.run(
         [sys.executable, PROJECT / "create_index_files.py", "--help"],
         capture_output=True,

@@ -77,7 +77,7 @@ def test_randomness_depends_on_seed_epoch_and_index_alone(tree):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_workers_change_nothing_and_hear_of_new_epochs(tree, workers):
+def test_workers_change_nothing_and_see_new_epochs(tree, workers):
     alone, dataset = make(tree[1]), make(tree[1])
     loader = DataLoader(
         dataset, batch_size=3, num_workers=workers, collate_fn=collate, persistent_workers=True
@@ -182,7 +182,7 @@ def test_too_few_groups_are_refused(tree):
     ("count", "margin"),
     [(1, 0), (2, 0), (5, 2), (49, 24), (100, 24), (128, 24), (129, 64), (130, 64), (400, 64)],
 )
-def test_centre_frames_keep_from_the_ends_as_far_as_the_clip_allows(count, margin):
+def test_centre_frames_keep_away_from_the_ends_if_the_clip_allows(count, margin):
     rng = np.random.default_rng(0)
     centres = [_draw_centre(count, Sampling(), rng) for _ in range(4000)]
     assert min(centres) == margin + 1
@@ -210,7 +210,7 @@ def broken(tree, tmp_path):
     return clips
 
 
-def test_training_replaces_a_clip_that_cannot_be_read(broken):
+def test_training_replaces_unreadable_clips(broken):
     item = make(broken)[0]
     assert 0 not in item["info"]["clips"]
     assert item["info"]["failures"][0][0] == "violin/violin0"
@@ -218,7 +218,7 @@ def test_training_replaces_a_clip_that_cannot_be_read(broken):
     assert same(item, make(broken)[0])
 
 
-def test_evaluation_leaves_out_what_cannot_be_read(broken):
+def test_evaluation_skips_unreadable_clips(broken):
     dataset = make(broken, train=False)
     items = [dataset[index] for index in range(len(dataset))]
     assert "mix" not in items[0]
@@ -230,7 +230,7 @@ def test_evaluation_leaves_out_what_cannot_be_read(broken):
     assert "mix" not in collate([items[0]])
 
 
-def test_a_fixed_mixture_that_cannot_be_read_is_left_out(broken):
+def test_unreadable_fixed_mixtures_are_skipped(broken):
     dataset = make(broken, train=False, mixtures=[(1, 3), (1, 0), (0, 2)])
     items = [dataset[index] for index in range(3)]
     assert ["mix" in item for item in items] == [True, False, False]

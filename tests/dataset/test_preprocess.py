@@ -145,13 +145,13 @@ def test_outputs_may_lie_on_another_disk(good_video, tmp_path):
         assert table(out)["a.mp4"]["frames"] == str(3 * FPS)
 
 
-def test_folders_that_go_round_in_circles_are_seen_once(good_video, tmp_path):
+def test_cyclic_links_are_followed_once(good_video, tmp_path):
     videos = copies(good_video, tmp_path / "videos", "c/a.mp4")
     (videos / "c/loop").symlink_to("..")
     assert find_videos(videos) == ["c/a.mp4"]
 
 
-def test_other_settings_and_other_videos_are_made_again(good_video, tmp_path, capsys):
+def test_changed_settings_and_videos_are_converted_again(good_video, tmp_path, capsys):
     videos, out = copies(good_video, tmp_path / "videos", "a.mp4", "b.mp4"), tmp_path / "out"
     run(videos, out)
     run(videos, out, "--fps=4")
@@ -164,7 +164,7 @@ def test_other_settings_and_other_videos_are_made_again(good_video, tmp_path, ca
     assert table(out)["b.mp4"]["frames"] == str(2 * 4)
 
 
-def test_what_older_pipelines_made_is_kept(good_video, tmp_path, capsys):
+def test_outputs_of_older_pipelines_are_kept(good_video, tmp_path, capsys):
     videos, out = copies(good_video, tmp_path / "videos", "a.mp4", "b.mp4"), tmp_path / "out"
     run(videos, out)
     (out / "frames/a.mp4/.preprocess.json").unlink()
@@ -219,7 +219,7 @@ def _interruptible():
 
 
 @pytest.mark.usefixtures("_interruptible")
-def test_ctrl_c_ends_it_and_nothing_half_done_stays(good_video, tmp_path):
+def test_ctrl_c_stops_and_leaves_no_partial_outputs(good_video, tmp_path):
     videos = copies(good_video, tmp_path / "videos", "a.mp4", "b.mp4", "c.mp4", "d.mp4")
     out, go = tmp_path / "out", tmp_path / "go"
     flags = [f"--videos={videos}", f"--out={out}", f"--ffmpeg={slow_ffmpeg(tmp_path / 'ffmpeg', go)}"]
@@ -251,7 +251,7 @@ def test_shards_share_the_work(good_video, tmp_path):
     assert media[0] == media[1]
 
 
-def test_two_videos_of_one_id_are_not_mixed_up(good_video, tmp_path):
+def test_two_videos_with_one_id_are_not_confused(good_video, tmp_path):
     results, failures = convert_all(
         copies(good_video, tmp_path / "videos", "a.mp4", "a.webm"), tmp_path, jobs=1
     )
@@ -259,7 +259,7 @@ def test_two_videos_of_one_id_are_not_mixed_up(good_video, tmp_path):
     assert failures == {"a.webm": "a.mp4 has the same id: rename or remove one of them"}
 
 
-def test_a_second_process_is_kept_out(good_video, tmp_path):
+def test_a_second_process_is_locked_out(good_video, tmp_path):
     with (
         __main__.Ledger(str(tmp_path / "preprocess.csv"), __main__.COLUMNS),
         pytest.raises(UserError, match="in use"),
@@ -319,7 +319,7 @@ def test_benchmark_compares_with_two_calls_and_writes_nothing(good_video, tmp_pa
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_made_can_be_indexed(good_video, tmp_path):
+def test_the_outputs_can_be_indexed(good_video, tmp_path):
     videos = copies(good_video, tmp_path / "videos", "flute/a.mp4", "flute/b.mp4")
     assert run(videos, tmp_path) == 0
     roots = [f"--root_audio={tmp_path}/audio", f"--root_frame={tmp_path}/frames"]

@@ -96,7 +96,7 @@ def test_download_is_the_file_on_the_server(server, target, legacy):
     assert os.listdir(target.parent) == [target.name]
 
 
-def test_a_file_that_is_there_is_kept(server, target):
+def test_an_existing_file_is_kept(server, target):
     target.parent.mkdir(parents=True)
     target.write_text("mine")
     assert fetch(f"{server.url}/x", str(target)) is False
@@ -105,7 +105,7 @@ def test_a_file_that_is_there_is_kept(server, target):
 
 
 @pytest.mark.parametrize("status", [403, 404])
-def test_refusal_is_told_and_not_repeated(server, target, status):
+def test_refusal_is_reported_and_not_retried(server, target, status):
     server.failures, server.status = [status] * 9, status
     refused(server, target, f"the server answered {status} ")
     assert len(server.asked) == 1
@@ -120,19 +120,19 @@ def test_refusal_is_told_and_not_repeated(server, target, status):
         (checkpoint()[:-100], "application/octet-stream", "not a checkpoint: it starts with b'PK"),
     ],
 )
-def test_what_is_no_checkpoint_is_refused(server, target, body, kind, message):
+def test_files_that_are_not_checkpoints_are_rejected(server, target, body, kind, message):
     server.body, server.kind = body, kind
     refused(server, target, message)
 
 
-def test_broken_transfer_is_continued(server, target):
+def test_interrupted_transfer_is_resumed(server, target):
     server.break_after = [5000, 3000]
     assert fetch(f"{server.url}/x", str(target), pause=PAUSE)
     assert server.asked == [None, "bytes=5000-", "bytes=8000-"]
     assert target.read_bytes() == server.body
 
 
-def test_broken_transfer_is_continued_by_the_next_run(server, target):
+def test_interrupted_transfer_is_resumed_by_the_next_run(server, target):
     server.break_after = [5000]
     with pytest.raises(UserError, match="connection was lost"):
         fetch(f"{server.url}/x", str(target), attempts=1)
@@ -143,14 +143,14 @@ def test_broken_transfer_is_continued_by_the_next_run(server, target):
     assert os.listdir(target.parent) == [target.name]
 
 
-def test_broken_transfer_begins_anew_where_the_server_cannot_continue(server, target):
+def test_interrupted_transfer_restarts_if_the_server_cannot_resume(server, target):
     server.break_after, server.ranges = [5000, 3000], False
     assert fetch(f"{server.url}/x", str(target), pause=PAUSE)
     assert server.asked == [None, None, None]
     assert target.read_bytes() == server.body
 
 
-def test_rest_of_an_older_run_is_dropped_where_the_server_cannot_continue(server, target):
+def test_partial_file_is_dropped_if_the_server_cannot_resume(server, target):
     server.ranges = False
     target.parent.mkdir(parents=True)
     target.with_name(target.name + ".part").write_bytes(b"old")
@@ -158,31 +158,31 @@ def test_rest_of_an_older_run_is_dropped_where_the_server_cannot_continue(server
     assert target.read_bytes() == server.body
 
 
-def test_rest_that_is_longer_than_the_file_is_dropped(server, target):
+def test_partial_file_that_is_longer_than_the_file_is_dropped(server, target):
     target.parent.mkdir(parents=True)
     target.with_name(target.name + ".part").write_bytes(server.body + b"more")
     assert fetch(f"{server.url}/x", str(target), pause=PAUSE)
     assert target.read_bytes() == server.body
 
 
-def test_broken_transfers_that_nobody_can_continue_leave_nothing(server, target):
+def test_transfers_that_cannot_be_resumed_leave_no_files(server, target):
     server.break_after, server.ranges = [5000] * 9, False
     refused(server, target, f"connection was lost after 5000 of {len(server.body)} bytes")
 
 
-def test_server_that_is_busy_is_asked_again(server, target):
+def test_busy_server_is_retried(server, target):
     server.failures = [503, 429, 500]
     assert fetch(f"{server.url}/x", str(target), pause=PAUSE)
     assert len(server.asked) == 4
 
 
-def test_server_that_stays_busy_is_named(server, target):
+def test_server_that_stays_busy_is_an_error(server, target):
     server.failures = [503] * 9
     refused(server, target, r"the server answered 503 .*\(5 attempts\)")
     assert len(server.asked) == 5
 
 
-def test_server_that_is_not_there_is_named(target):
+def test_missing_server_is_an_error(target):
     server = Server()
     server.server_close()
     refused(server, target, "no response: .*refused")
@@ -196,7 +196,7 @@ def test_command_fetches_the_three_files_once(server, tmp_path, capsys):
     assert capsys.readouterr().out.count("already exists") == len(server.asked) == 3
 
 
-def test_command_tells_a_refusal_in_a_line(server, tmp_path, capsys):
+def test_command_reports_a_refusal_in_one_line(server, tmp_path, capsys):
     server.failures = [403]
     assert download_weights.main(["another one", "--url", server.url, "--ckpt", str(tmp_path)]) == 1
     expected = f"error: {server.url}/another%20one/{FILES[0]}: the server answered 403 Forbidden\n"
@@ -204,7 +204,7 @@ def test_command_tells_a_refusal_in_a_line(server, tmp_path, capsys):
     assert os.listdir(tmp_path) == []
 
 
-def test_addresses_that_are_none_are_refused(capsys):
+def test_invalid_urls_are_rejected(capsys):
     with pytest.raises(SystemExit):
         download_weights.main(["--url", "file:///etc"])
     assert "--url: expected http" in capsys.readouterr().err

@@ -117,7 +117,7 @@ def test_playhead_follows_and_a_click_on_a_spectrogram_jumps(page):
     expect(area.locator(".playhead")).to_be_visible()
 
 
-def test_heat_map_can_be_taken_off(page):
+def test_heat_map_can_be_hidden(page):
     toggle, heat = page.locator("#row-0000 .heat-toggle").first, page.locator("#row-0000 .heat").first
     expect(heat).to_be_visible()
     toggle.click()
@@ -197,7 +197,7 @@ def test_keyboard_skips_hidden_rows(page):
 
 
 @pytest.mark.parametrize("width", [390, 820, 1400])
-def test_nothing_sticks_out_sideways(page, width):
+def test_nothing_overflows_horizontally(page, width):
     page.set_viewport_size({"width": width, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
