@@ -17,7 +17,9 @@ from utils import UserError, command, path_ffmpeg, replacing, run_ffmpeg, save_j
 def test_a_file_appears_whole_in_a_new_folder(tmp_path):
     path = tmp_path / "new" / "folder" / "a.txt"
     with replacing(path) as temporary:
-        assert os.path.dirname(temporary) == str(path.parent)  # the same disk: a rename cannot fail halfway
+        assert os.path.dirname(temporary) == str(
+            path.parent
+        )  # the same file system, so that renaming is atomic
         assert temporary.endswith(".txt")  # writers choose a format by the suffix
         with open(temporary, "w") as file:
             file.write("whole")

@@ -12,7 +12,7 @@ from dataset.audio import read_window
 from utils import UserError, run_ffmpeg
 
 RATE = 11025  # samples/s
-SAMPLES_16 = np.round(16000 * np.sin(np.arange(10 * RATE) / 7)).astype("<i2")  # 10 s, bytes of no header
+SAMPLES_16 = np.round(16000 * np.sin(np.arange(10 * RATE) / 7)).astype("<i2")  # 10 s without a header
 
 
 def make_sound(path, rate=RATE, seconds=10.0, channels=1, level=0.5, **kwargs):
@@ -104,13 +104,13 @@ def test_a_window_of_an_mp3_equals_that_of_the_whole_file(tmp_path, rate, channe
         assert decibel(window - source, source) < -20  # nothing is shifted
 
 
-@pytest.mark.parametrize("bits", [["-q:a", "4"], ["-b:a", "64k"]])  # varying, constant
+@pytest.mark.parametrize("bits", [["-q:a", "4"], ["-b:a", "64k"]])  # variable, constant
 def test_an_mp3_without_a_length_tag_is_read_to_its_end(tmp_path, bits):
     soundfile.write(tmp_path / "a.wav", make_music(6, 44100), 44100)
     options = [*bits, "-metadata", "title=" + "x" * 300, "-write_xing"]
     for told in "01":
         run_ffmpeg(["-i", str(tmp_path / "a.wav"), *options, told, str(tmp_path / f"{told}.mp3")])
-    late = 1105 / 44100  # the encoder's delay; the tag tells of it too
+    late = 1105 / 44100  # the encoder delay, which the tag states as well
     for centre in (1.0, 4.0, 5.5):
         told = read_window(tmp_path / "1.mp3", centre, 8001, 44100)
         untold = read_window(tmp_path / "0.mp3", centre + late + 1e-6, 8001, 44100)
@@ -340,5 +340,5 @@ def test_only_the_window_is_read_of_a_wav(tmp_path):
     path = tmp_path / "a.wav"
     path.write_bytes(header(size_data=2**31 - 64))
     with open(path, "r+b") as file:
-        file.truncate(2**31 - 20)  # 27 hours that take no room on the disk, and none in memory
+        file.truncate(2**31 - 20)  # 27 hours, as a sparse file
     assert not read_window(path, 24 * 3600, 65535, RATE).any()

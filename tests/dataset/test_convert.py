@@ -38,7 +38,7 @@ def test_frame_k_is_the_last_of_its_eighth_of_a_second(tmp_path, fps):
     shown = np.round((levels - BLACK) / STEP) / fps  # seconds
     wait = np.arange(1, len(levels) + 1) / FPS - shown
     assert wait.min() > 0
-    assert wait.max() < 1 / fps + 0.001  # the container's clock counts milliseconds
+    assert wait.max() < 1 / fps + 0.001  # the container's timestamps are in milliseconds
 
 
 def test_number_of_frames_and_samples(good_video, tmp_path):
@@ -75,7 +75,7 @@ def test_flashes_and_clicks_stay_together(tmp_path, clock, late, suffix):
     assert len(flashes) == len(EVENTS)
     for number, event in zip(flashes, on + begin[0], strict=True):
         seconds = (number - 0.5) / FPS
-        window = read_window(tmp_path / "sound.wav", seconds, RATE // 4, RATE)  # as the data set pairs them
+        window = read_window(tmp_path / "sound.wav", seconds, RATE // 4, RATE)  # as dataset.music pairs them
         click = (np.abs(window).argmax() - RATE // 8) / RATE  # after the frame's time
         assert abs(seconds + click - event) < 0.005
         assert abs(click) <= 0.5 / FPS + 0.001

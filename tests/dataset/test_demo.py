@@ -152,7 +152,7 @@ def test_players_move_with_the_notes_within_their_box(category):
 
 def test_players_as_wide_as_their_slot_fit():
     for seed in range(100):
-        left = 0.37 * seed  # so that rounding goes either way
+        left = 0.37 * seed  # so that some round up, others down
         player = picture._place(
             np.random.default_rng(seed), "accordion", [Note(0, 1, 60, 0)], left, left + 90, 1
         )

@@ -30,8 +30,8 @@ from dataset.ledger import Ledger
 from tests.helpers import PROJECT
 from utils import run_ffmpeg
 
-A, B, C = "aaaaaaaaaaa", "-bbbbbbbbb-", "__ccccccc__"  # ids may begin with a dash
-ODD = "$HOME ~ 100%(id)s"  # a folder's name
+A, B, C = "aaaaaaaaaaa", "-bbbbbbbbb-", "__ccccccc__"  # ids may start with a dash
+ODD = "$HOME ~ 100%(id)s"  # name of a folder
 ONE, MANY = {"violin": [A]}, {"violin": [f"video{number:06d}" for number in range(30)]}
 DASH = (
     '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT1S"><Period>'
@@ -40,9 +40,9 @@ DASH = (
 )
 TRACK = '<Representation id="{0}" height="{1}" codecs="{2}"><BaseURL>/{0}</BaseURL></Representation>'
 
-# What the server does. body: None for the video; cut: bytes after which it closes, or stalls.
+# A server's answer. body: None for the video; cut: bytes after which it closes the connection, or stalls.
 Answer = namedtuple("Answer", "status body kind cut stall", defaults=[200, None, "video/mp4", None, False])
-WHOLE = Answer()  # yt-dlp asks twice: what is there, and for the thing itself
+WHOLE = Answer()  # yt-dlp sends two requests: one for the headers, one for the file
 PAGE = Answer(body=b"<html><body>Sorry</body></html>", kind="text/html")
 
 
@@ -80,7 +80,7 @@ class Handler(BaseHTTPRequestHandler):
         try:
             self.wfile.write(body[first:][: answer.cut])
         except ConnectionError:
-            return  # yt-dlp had seen enough
+            return  # yt-dlp closed the connection
         if answer.stall:
             server.stalled.set()
             server.released.wait()
@@ -295,7 +295,7 @@ def test_hopeless_run_stops(server, videos, capsys):
     assert "5 failures in a row: the server refuses this machine" in capsys.readouterr().err
     assert list(states(videos).values()) == ["failed"] * 5
     with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))  # and nobody listens
+        closed.bind(("127.0.0.1", 0))  # not listening
         address = f"http://127.0.0.1:{closed.getsockname()[1]}/{{id}}"
         assert run(server, videos, MANY, "--url_template", address) == 2
     assert "3 failures in a row: the server cannot be reached" in capsys.readouterr().err

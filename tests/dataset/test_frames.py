@@ -39,7 +39,7 @@ def make_ycck():
     cyan, magenta, yellow, black = Image.new("RGB", (64, 48), COLOUR).convert("CMYK").split()
     inks = Image.merge("RGB", (cyan, magenta, yellow)).convert("YCbCr").split()
     content = bytearray(encode(Image.merge("CMYK", [*(i.point(lambda v: 255 - v) for i in inks), black])))
-    content[content.find(b"Adobe") + 11] = 2  # the mark that says YCCK
+    content[content.find(b"Adobe") + 11] = 2  # the flag for YCCK
     return bytes(content)
 
 
@@ -115,7 +115,7 @@ def test_jpegs_are_decoded_without_pil_to_the_same_pixels(tmp_path, monkeypatch,
 
 def test_small_damage_that_pil_tolerates_is_no_error(tmp_path):
     content = bytearray(WHOLE)
-    content[-2000:-1998] = b"\xff\xd3"  # a mark out of place
+    content[-2000:-1998] = b"\xff\xd3"  # a misplaced marker
     with pytest.raises(ValueError, match="Corrupt JPEG data"):
         simplejpeg.decode_jpeg(bytes(content))
     with open(path_frame(tmp_path, 1), "wb") as file:
@@ -134,7 +134,7 @@ def test_jpegs_much_larger_than_needed_are_decoded_smaller(tmp_path, side, scale
 
 def test_exif_orientation_is_ignored(folder):
     exif = Image.Exif()
-    exif[0x0112] = 6  # a quarter turn
+    exif[0x0112] = 6  # rotated by 90 degrees
     with Image.open(path_frame(folder, 1)) as image:
         image.save(path_frame(folder, 8))
         image.save(path_frame(folder, 9), exif=exif)
@@ -164,7 +164,7 @@ def make_png(width, height):
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8))
 WHOLE, PROGRESSIVE = encode(NOISE), encode(NOISE, progressive=True)
 PNG, GIF, WEBP = (encode(NOISE, kind) for kind in ("PNG", "GIF", "WEBP"))
-FOREIGN, CUT = "not a readable JPEG, PNG", "runcated"  # Pillow's words, in upper and lower case
+FOREIGN, CUT = "not a readable JPEG, PNG", "runcated"  # Pillow says Truncated or truncated
 BAD = {
     "empty": (b"", "the file is empty"),
     "text": (b"no picture", FOREIGN),

@@ -152,7 +152,7 @@ def test_fixed_mixtures_are_taken_as_they_are(tree):
 def test_all_partners_are_drawn(tree):
     dataset = make(tree[1], pairs="category", repeats=30)
     partners = {dataset[index]["info"]["clips"][1] for index in range(0, len(dataset), 9)}
-    assert partners == {1, 2, 4, 5, 7, 8}  # all clips that are not of the category of clip 0
+    assert partners == {1, 2, 4, 5, 7, 8}  # all clips of other categories than clip 0's
 
 
 def test_original_pairs_follow_their_definition(tree):

@@ -106,7 +106,7 @@ def test_second_run_makes_only_what_is_missing(good_video, tmp_path, capsys):
     before = contents(out)
     media = [path for path in out.rglob("*.*") if path.suffix in (".wav", ".jpg")]
     for path in media:
-        os.utime(path, (1, 1))  # so that a file made again is known by its time
+        os.utime(path, (1, 1))  # so that new files have a later time
     (out / "audio/a.wav").unlink()
     (out / "frames/b.mp4/000007.jpg").rename(out / "frames/b.mp4/x.jpg")
     os.truncate(out / "audio/c.wav", 2 * RATE)
@@ -239,7 +239,7 @@ def test_shards_share_the_work(good_video, tmp_path):
     videos = copies(good_video, tmp_path / "videos", *names)
     parts = [{name for name in names if in_shard(name, (number, 3))} for number in (1, 2, 3)]
     assert sorted(name for part in parts for name in part) == sorted(names)
-    assert in_shard("a/x.mp4", (1, 2)) == in_shard("b/x.mkv", (1, 2))  # by the id alone
+    assert in_shard("a/x.mp4", (1, 2)) == in_shard("b/x.mkv", (1, 2))  # only the id counts
     for number in (1, 2, 3):
         assert run(videos, tmp_path / "out", f"--shard={number}/3") == 0
         assert set(table(tmp_path / "out", f"preprocess-{number}of3.csv")) == parts[number - 1]

@@ -231,7 +231,7 @@ def test_each_place_has_its_sound_even_across_chunks(page):
             assert correlation(wav, expected) > 0.99
             assert 0.99 < wav.std() / expected.std() < 1.01
             heard.append(wav)
-            border = slice(int(1.9 * RATE), int(2.1 * RATE))  # neither a gap nor doubled sound
+            border = slice(int(1.9 * RATE), int(2.1 * RATE))  # no gap and no doubled sound
             assert correlation(wav[border], expected[border]) > 0.99 or stop != 22
     assert correlation(heard[1], heard[4]) < 0.9
 
@@ -247,7 +247,7 @@ def wait_until_in_step(page, picture=0.7):
     )
 
 
-@pytest.mark.parametrize("start", [0, 18.8])  # within a chunk; across a border
+@pytest.mark.parametrize("start", [0, 18.8])  # within a chunk; across two
 def test_live_sound_is_that_of_the_place_and_in_sync(page, start):
     assert page.evaluate("listen.state().context") is None
     page.evaluate("start => seek(start)", start)

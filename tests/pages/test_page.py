@@ -183,7 +183,7 @@ def test_keyboard(page):
     wait_for_playing(page, 5)  # the second source's video
     page.keyboard.press("Escape")
     wait_for_silence(page)
-    for _ in range(4):  # mixture, video, heat-map, predicted
+    for _ in range(4):  # mixture, video, heat map, predicted
         page.keyboard.press("ArrowRight")
     page.keyboard.press("Space")
     wait_for_playing(page, 2)
