@@ -23,7 +23,7 @@ class Sampling(NamedTuple):
     num_mix: int = 2
     num_frames: int = 3
     stride_frames: int = 24
-    fps: int = 8  # pictures per second on disk
+    fps: int = 8  # frames/s on disk
     img_size: int = 224  # pixels
     aud_len: int = 65535  # samples
     aud_rate: int = 11025  # samples/s
@@ -37,7 +37,7 @@ class MUSICMixDataset(Dataset):
     (clip name, reason). In training, an unreadable clip is replaced by another; in evaluation, the item is
     then `info` alone.
 
-    clips: a list of `dataset.index.Clip`. train: random moments, volumes and crops, and `repeats` repeats of
+    clips: a list of `dataset.index.Clip`. train: random moments, volumes and crops, and `repeats` passes over
     the list per epoch; otherwise the middle of each clip, and at most `max_items` clips (-1: all).
     pairs: the clips of a mixture differ in category and video ("category"), in video ("video"), or are drawn
     as in the original code, which may repeat a clip ("original"). mixtures: tuples of clip numbers;

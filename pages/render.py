@@ -9,7 +9,7 @@ import jinja2
 from utils import replacing
 
 PATH_TEMPLATES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "templates")
-# Python's stand-ins for the bytes of file names that are not UTF-8. HTML cannot hold them.
+# Python's stand-ins for the bytes of file names that are not UTF-8. UTF-8 cannot encode them.
 SURROGATES = re.compile("[\ud800-\udfff]")
 
 
