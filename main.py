@@ -15,6 +15,7 @@ from engine.evaluation.results import make_pool
 from engine.loaders import build_train_loader, build_val_loader
 from engine.machine import distributed
 from engine.machine.memory import keep_memory
+from engine.machine.precision import set_precision
 from engine.options import model_id, path_val, run_folder, training_options
 from engine.separation.pixels import PixelSeparator
 from engine.training.checkpoint import NETS, find_run, read_history, restore, start_run, weight_files
@@ -117,7 +118,8 @@ def main(argv=None):
         set_up_logging(logging.INFO if distributed.is_main() else logging.ERROR)
         with distributed.one_voice():
             args = parse_args(argv, distributed.gpus_present(), distributed.processes())
-        distributed.choose_device(args.num_gpus)  # precision depends on this process's own GPU
+        device = distributed.choose_device(args.num_gpus)  # precision depends on this process's own GPU
+        set_precision(choose_amp(args.amp, device.type), fixed_shapes=args.mode == "train")
         if not args.num_gpus:
             keep_memory()
         with logging_redirect_tqdm():  # log lines go above a progress bar, not into it
