@@ -278,6 +278,12 @@ def sharing(model, due):
     return model.no_sync()
 
 
+def average_gradients(module):
+    """Let all processes have the mean of their gradients, as after a backward pass whose `sharing` is due."""
+    for gradient in (parameter.grad for parameter in module.parameters() if parameter.grad is not None):
+        gradient.copy_(_reduce(gradient.clone(), dist.ReduceOp.SUM) / world_size())
+
+
 @torch.no_grad()
 def average_norms(module):
     """Let all processes have the mean of their batch normalisations' running statistics."""

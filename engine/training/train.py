@@ -119,6 +119,8 @@ class Trainer:
                     self._record(epoch - 1 + step / total, loss, speed)
                     losses.clear()
             self._check(pending)
+        if part < parts:
+            self._end_group(part, parts)
         self.failures.join()
         distributed.average_norms(self.separator)
 
@@ -130,9 +132,23 @@ class Trainer:
             loss = self.model(*(batch[key] for key in TENSORS))["loss"].mean()
             self.scaler.scale(loss / parts).backward()
         if part == parts:
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
+            self._update()
         return loss.detach()
+
+    def _update(self):
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+    def _end_group(self, part, parts):
+        """Take the step of a group of which only `part` of `parts` batches could be read: the epoch is over.
+
+        Gradients are then those of `part / parts` of the mean, and have not left their process.
+        """
+        distributed.average_gradients(self.separator)
+        for parameter in self.separator.parameters():
+            if parameter.grad is not None:
+                parameter.grad *= parts / part
+        self._update()
 
     def _check(self, pending):
         """Raise UserError if the loss of a step was not finite."""
