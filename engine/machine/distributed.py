@@ -1,7 +1,7 @@
 """torchrun: ranks and communication.
 
-Without torchrun there is one process, and all functions return at once. Objects, counts and flags are sent with
-gloo through the CPU; gradients and statistics with nccl if they are on GPUs.
+Without torchrun there is one process, and all functions return at once. Objects, counts and flags are sent
+with gloo through the CPU; gradients and statistics with nccl if they are on GPUs.
 """
 
 import contextlib
@@ -88,8 +88,8 @@ def choose_device(num_gpus):
 def session():
     """Join torchrun's process group; a UserError in any process stops all of them.
 
-    One process raises the error, so that it is printed once. The others exit quietly, whether they had the same
-    error or lost their connection. Restarts exit at once, since they would fail in the same way.
+    One process raises the error, so that it is printed once. The others exit quietly, whether they had the
+    same error or lost their connection. Restarts exit at once, since they would fail in the same way.
     """
     global _store
     if not dist.is_torchelastic_launched():

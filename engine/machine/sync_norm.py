@@ -1,7 +1,7 @@
 """Batch normalisation over the batches of all processes.
 
-torch's SyncBatchNorm supports GPUs only, so this implements it for the CPU. Names and shapes of parameters and
-buffers stay the same.
+torch's SyncBatchNorm supports GPUs only, so this implements it for the CPU. Names and shapes of parameters
+and buffers stay the same.
 """
 
 import torch

@@ -156,7 +156,7 @@ def test_two_processes_learn_what_one_learns_where_an_epoch_ends_within_a_group(
 
 def test_a_killed_process_is_started_again_and_the_run_goes_on(runs):
     alone, together, err = runs
-    assert "going on after epoch 1 of 2" in err
+    assert "resuming after epoch 1 of 2" in err
     histories = [read(folder, "history.json") for folder in (alone, together)]
     assert histories[1]["train"]["epoch"] == histories[0]["train"]["epoch"]
     assert histories[1]["train"]["err"] == pytest.approx(histories[0]["train"]["err"], abs=1e-5)
@@ -265,7 +265,7 @@ def test_the_batch_of_a_run_is_that_of_all_processes():
 def test_each_process_has_one_gpu(capsys):
     with pytest.raises(SystemExit):
         parse_args(["--num_gpus", "4"], gpus_present=1, processes=(4, 4))
-    assert "4 asked for, 1 found; each process of torchrun has one" in capsys.readouterr().err
+    assert "4 requested, 1 found; each torchrun process uses one" in capsys.readouterr().err
 
 
 def test_processes_that_would_not_do_the_same_are_refused(monkeypatch):
