@@ -1,10 +1,9 @@
-"""Any video -> the sound of its places: `python separate.py VIDEO…` writes out/<video>/index.html."""
+"""Hear each place of a video by itself: `python separate.py VIDEO…` writes out/<video>/index.html."""
 
 import argparse
 import logging
 import os
 import sys
-import tempfile
 
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -14,7 +13,7 @@ from dataset.index import VIDEO_SUFFIXES, find_videos
 from engine.build import build_sampling, build_separator
 from engine.machine.memory import keep_memory
 from engine.options import check_precision
-from engine.separation.outputs import Request, write_outputs
+from engine.separation.outputs import Request, read_outputs, separate_video
 from engine.separation.pixels import PixelSeparator
 from engine.separation.unpack import PICTURE_SUFFIXES
 from engine.training.checkpoint import newest_run, weight_files
@@ -24,6 +23,22 @@ from utils import UserError, command, set_up_logging
 logger = logging.getLogger(__name__)
 
 
+def separate(path, ckpt=None, out="out", num_gpus=None, amp="auto", **request):
+    """Separate one video from Python: `separate("duet.mp4", "ckpt/demo")`. Writes what the command writes.
+
+    path: a video, or a picture with `path_sound=FILE`; ckpt: a folder of trained networks, None: the newest
+    run in ./ckpt; out: the page and the sounds go to out/<video>/; num_gpus: 1 or 0, None: 1 if there is one;
+    amp: as --amp; request: fields of `engine.separation.outputs.Request`, e.g. num_sources, points, boxes.
+    Returns a `Separated`. Raises UserError if the networks or the video cannot be used.
+    """
+    num_gpus = min(1, torch.cuda.device_count()) if num_gpus is None else num_gpus
+    pixels, options, folder = load(argparse.Namespace(ckpt=ckpt, num_gpus=num_gpus, amp=amp))
+    target = os.path.join(out, os.path.splitext(os.path.basename(path))[0])
+    request = Request(notes=(f"networks: {folder}",), **request)
+    separate_video(os.fspath(path), target, pixels, build_sampling(options), request)
+    return read_outputs(target)
+
+
 def load(args):
     """(networks as a PixelSeparator on their device, the options they were trained with, their folder)."""
     here = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ckpt")
@@ -31,14 +46,12 @@ def load(args):
     options = network_options(args, folder)
     pixels = PixelSeparator(build_separator(options, weight_files(folder)), options.num_mix)
     device = torch.device("cuda" if args.num_gpus else "cpu")
-    if not args.num_gpus:
-        keep_memory()
     logger.info("networks of %s on %s", folder, device)
     return pixels.to(device), options, folder
 
 
 def place_videos(paths, out):
-    """[(path, name of its folder in `out`)] of files, and of all videos in folders, but those in `out`."""
+    """[(path, name of its folder in `out`)] of files and of all videos in folders, except videos in `out`."""
     found = []
     for path in paths:
         if os.path.isdir(path):
@@ -49,14 +62,16 @@ def place_videos(paths, out):
     for path, name in found:
         other = taken.setdefault(name, path)
         if os.path.realpath(other) != os.path.realpath(path):
-            raise UserError(f"{path} and {other} would both go to {name}: rename one, or use two --out")
+            raise UserError(
+                f"{path} and {other} would both be written to {name}: rename one, or use two --out"
+            )
         if os.path.realpath(os.path.dirname(path)) == os.path.realpath(os.path.join(out, name)):
-            raise UserError(f"{path} lies where its page would go: use another --out")
+            raise UserError(f"{path} lies in the folder that its page would be written to: use another --out")
     return [(path, name) for name, path in taken.items()]
 
 
 def _videos_in(root, out):
-    """[(path, name of its folder in `out`)] of the videos under `root`, but those of pages in `out`."""
+    """[(path, name of its folder in `out`)] of the videos under `root`, except those of pages in `out`."""
     out = os.path.realpath(out)
     videos = {name: os.path.join(root, name) for name in find_videos(root)}
     folders = {name: os.path.realpath(os.path.dirname(path)) for name, path in videos.items()}
@@ -66,15 +81,17 @@ def _videos_in(root, out):
         if os.path.commonpath([out, folders[name]]) != out
     ]
     if not found:
-        raise UserError(f"{root}: all its videos are in --out {out}, where pages go")
+        raise UserError(f"{root}: all its videos belong to pages in --out {out}")
     return found
 
 
 def separate_all(args):
-    """Take every video apart; 1 if one of them could not be, else 0."""
+    """Separate all videos; returns 1 if one of them could not be, else 0."""
     videos = place_videos(args.videos, args.out)
     if args.audio and len(videos) > 1:
         raise UserError(f"--audio goes with one picture, found {len(videos)} files")
+    if not args.num_gpus:
+        keep_memory()
     pixels, options, folder = load(args)
     request = Request(
         num_sources=args.num_sources,
@@ -83,14 +100,13 @@ def separate_all(args):
         consistent=args.consistent,
         own_rate=None if args.rate == "video" else options.audRate,
         path_sound=args.audio,
-        notes=[f"networks: {folder}"],
+        notes=(f"networks: {folder}",),
     )
     entries, num_failed = [], 0
     for path, name in videos:
         target = os.path.join(args.out, name)
         try:
-            with tempfile.TemporaryDirectory() as work:
-                line = write_outputs(path, target, work, pixels, build_sampling(options), request)
+            line = separate_video(path, target, pixels, build_sampling(options), request)
         except (UserError, OSError) as error:
             num_failed += 1
             print(f"failed: {path}: {error}", file=sys.stderr)
@@ -129,32 +145,43 @@ def _parse(argv):
     add("videos", nargs="+", metavar="VIDEO", help=f"file ({suffixes}), or a folder of videos")
     add("--ckpt", metavar="FOLDER", help="folder of trained networks, ckpt/ID (the newest in ./ckpt)")
     add("--out", default="out", help="folder to write <video>/index.html in (%(default)s)")
-    add("--audio", metavar="FILE", help="the sound that goes with a picture instead of a video")
-    add("--num_sources", type=_count, default=2, help="kinds of places to find (%(default)s)")
+    add("--audio", metavar="FILE", help="the sound for a picture instead of a video")
+    add("--num_sources", type=_count, default=2, help="number of sources to find (%(default)s)")
     add(
         "--points",
         type=_numbers(2),
         nargs="+",
         metavar="X,Y",
-        help="take these places, in the video's pixels",
+        help="separate the sound at these points, in pixels of the video",
     )
-    add("--boxes", type=_numbers(4), nargs="+", metavar="X,Y,W,H", help="take these rectangles")
+    add(
+        "--boxes",
+        type=_numbers(4),
+        nargs="+",
+        metavar="X,Y,W,H",
+        help="separate the sound of these rectangles, in pixels",
+    )
     add(
         "--consistent",
         default=True,
         action=argparse.BooleanOptionalAction,
-        help="sources share the sound, so that nearly nothing is left over",
+        help="where sources overlap they share the sound, so that the residual is small",
     )
     add(
         "--rate",
         default="video",
         choices=("video", "network"),
-        help="samples/s of what is written: the video's own (default) or the networks'",
+        help="samples/s of the outputs: the video's own (default) or the networks'",
     )
     add(
         "--num_gpus", type=int, default=min(1, torch.cuda.device_count()), help="1: GPU, 0: CPU (%(default)s)"
     )
-    add("--amp", default="auto", choices=AMPS, help="precision: auto is bf16 where there is it (%(default)s)")
+    add(
+        "--amp",
+        default="auto",
+        choices=AMPS,
+        help="precision; auto: bf16 where the hardware supports it (%(default)s)",
+    )
     add_network_flags(parser)
     args = parser.parse_args(argv)
     if args.points and args.boxes:
@@ -167,7 +194,7 @@ def _parse(argv):
 
 @command
 def main(argv=None):
-    """The command; exit status 1 if a video could not be taken apart."""
+    """The command; exit status 1 if a video could not be separated."""
     args = _parse(argv)
     set_up_logging()
     with logging_redirect_tqdm():

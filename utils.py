@@ -26,6 +26,8 @@ def command(main):
 
     @functools.wraps(main)
     def wrapper(*args, **kwargs):
+        with contextlib.suppress(AttributeError):  # a stand-in for stdout
+            sys.stdout.reconfigure(errors="surrogateescape")  # file names as bytes, in any encoding
         try:
             return main(*args, **kwargs)
         except BrokenPipeError:  # the reader of our output has gone: `| head`

@@ -1,9 +1,9 @@
-"""Pictures and pages: what evaluation leaves for eyes and ears in ckpt/<id>/visualization/index.html.
+"""The evaluation page, ckpt/<id>/visualization/index.html.
 
-`write_row` writes one mixture's sounds, videos and pictures (in any process) and returns what the page must
-know of them; `write_page` writes the page from such rows.
-Shapes: L samples; F mask rows, the lowest frequency first; T columns or pictures; h, w the vision
-network's cells.
+`write_row` writes the sounds, videos and pictures of one mixture, in any process, and returns the row's data;
+`write_page` writes the page from such rows.
+Shapes: L samples; F mask rows, the lowest frequency first; T columns or pictures; h, w the cells of
+the frame network.
 """
 
 import math
@@ -36,24 +36,24 @@ from utils import UserError
 
 PLAIN_NAME = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}"
-)  # no dot: it can't be index.html or leave the folder
+)  # without a dot: never index.html, never outside the folder
 SOURCE_FILES = {"video": ".mp4", "still": ".jpg", "heat": ".webp", "mask_pred": ".webp", "mask_true": ".webp"}
-SCALE_DB = (-5.0, 20.0)  # of the bars that compare SDRs
+SCALE_DB = (-5.0, 20.0)  # range of the bars that compare SDRs
 
 
 class SourceView(NamedTuple):
-    """One source of a mixture, as separated."""
+    """One separated source of a mixture."""
 
     clip: str  # "violin/AbCdEfGhIjK"
     category: str  # "violin"
-    frames: np.ndarray  # uint8 [T, H, W, 3], the pictures of the sound's window, at the mixture's `fps`
+    frames: np.ndarray  # uint8 [T, H, W, 3], the frames in the sound's window, at the mixture's `fps`
     energy: np.ndarray  # float32 [h, w], sound energy of each pixel's mask, >= 0, any scale, over `still`
-    still: np.ndarray  # uint8 [H, W, 3], the (centre) picture that the network saw
-    mask_pred: np.ndarray  # float32 [F, T], 0..1, ratio masks 0..5
-    mask_true: np.ndarray  # float32 [F, T]
-    wav_pred: np.ndarray  # float32 [L], -1..1
-    wav_true: np.ndarray  # float32 [L]
-    wav_oracle: np.ndarray  # float32 [L], the mixture under the true mask
+    still: np.ndarray  # uint8 [H, W, 3], the (centre) frame that the network saw
+    mask: np.ndarray  # float32 [F, T], 0..1, ratio masks 0..5
+    true_mask: np.ndarray  # float32 [F, T]
+    estimate: np.ndarray  # float32 [L], -1..1, the separated sound
+    true: np.ndarray  # float32 [L], the source before it was mixed
+    oracle: np.ndarray  # float32 [L], the mixture under the true mask
     scores: dict  # dB by name: sdr, sir, sar, si_sdr, sdr_mixture, sdr_oracle; None: silent, not scored
 
 
@@ -65,9 +65,9 @@ class MixtureView(NamedTuple):
     weight: np.ndarray  # float32 [F, T], the loss weighting
     freqs: np.ndarray  # float32 [F], Hz of each mask row, rising
     rate: int  # samples/s
-    fps: float  # pictures/s of `frames`
+    fps: float  # frames/s of `frames`
     hop_seconds: float  # seconds between two spectrogram columns
-    scores: dict | None  # the sources' keys: means over them
+    scores: dict | None  # means over the sources, with the same keys
     sources: list[SourceView]
 
 
@@ -96,23 +96,23 @@ def write_row(folder, view):
 def write_source(folder, view, index, peak):
     """Write one source's media, spectrograms relative to the power `peak`; return its part of the row."""
     source, stem = view.sources[index], f"source{index + 1}"
-    scale = mask_scale([mask for each in view.sources for mask in (each.mask_pred, each.mask_true)])
+    scale = mask_scale([mask for each in view.sources for mask in (each.mask, each.true_mask)])
     paths = {part: f"{view.name}/{stem}-{part}{suffix}" for part, suffix in SOURCE_FILES.items()}
     on_disk = {part: os.path.join(folder, path) for part, path in paths.items()}
-    write_video(on_disk["video"], source.frames, view.fps, source.wav_pred, view.rate)
+    write_video(on_disk["video"], source.frames, view.fps, source.estimate, view.rate)
     write_picture(on_disk["still"], source.still)
     write_picture(on_disk["heat"], heat_map(source.energy, *source.still.shape[:2]))
-    write_mask(on_disk["mask_pred"], source.mask_pred, scale)
-    write_mask(on_disk["mask_true"], source.mask_true, scale)
+    write_mask(on_disk["mask_pred"], source.mask, scale)
+    write_mask(on_disk["mask_true"], source.true_mask, scale)
     return {
         **paths,
         "clip": source.clip,
         "category": source.category or source.clip,  # trees without categories
         "scores": plain_scores(source.scores),
         "mask_scale": round(scale, 2),
-        "predicted": write_heard(folder, view, f"{stem}-predicted", source.wav_pred, peak),
-        "true": write_heard(folder, view, f"{stem}-true", source.wav_true, peak),
-        "oracle": write_heard(folder, view, f"{stem}-oracle", source.wav_oracle, peak),
+        "predicted": write_heard(folder, view, f"{stem}-predicted", source.estimate, peak),
+        "true": write_heard(folder, view, f"{stem}-true", source.true, peak),
+        "oracle": write_heard(folder, view, f"{stem}-oracle", source.oracle, peak),
     }
 
 
@@ -149,7 +149,7 @@ def plain_scores(scores):
 
 
 def check_view(view):
-    """Raise UserError unless the view is as its class says."""
+    """Raise UserError unless the view's arrays have the shapes and values that its class states."""
     if not isinstance(view.name, str) or not PLAIN_NAME.fullmatch(view.name):
         raise UserError(f"row name: expected letters, digits, '-' and '_', found {view.name!r}")
     require(
@@ -167,9 +167,9 @@ def check_view(view):
 
 def check_source(view, source, start):
     """Raise UserError unless the arrays of `source` fit the view."""
-    for field in ("wav_pred", "wav_true", "wav_oracle"):
+    for field in ("estimate", "true", "oracle"):
         check_values(view, start + field, getattr(source, field), view.mix.shape)
-    for field in ("mask_pred", "mask_true"):
+    for field in ("mask", "true_mask"):
         check_values(view, start + field, getattr(source, field), (view.freqs.size, None))
     check_values(view, start + "energy", source.energy, (None, None), low=0)
     check_values(view, start + "frames", source.frames, (None, None, None, 3))
@@ -226,7 +226,7 @@ def write_page(folder, rows, summary, options, history, title):
 
 
 def decibels(value, signed=False):
-    """A score with one decimal and a true minus; a dash where there is none."""
+    """A score with one decimal and a true minus sign; a dash for None."""
     if value is None:
         return "–"
     if math.isinf(value):
@@ -235,24 +235,24 @@ def decibels(value, signed=False):
 
 
 def gain(scores):
-    """How much the SDR passes the mixture's, dB; None where either is not scored."""
+    """SDR improvement over the mixture, dB; None if either is not scored."""
     sdr, mixture = scores.get("sdr"), scores.get("sdr_mixture")
     return None if sdr is None or mixture is None else sdr - mixture
 
 
 def sortable(value):
-    """A score as JavaScript's Number reads it; empty where there is none."""
+    """A score as JavaScript's Number reads it; empty for None."""
     return "" if value is None else repr(float(value)).replace("inf", "Infinity")
 
 
 def place(value):
-    """Where a score lies on the bars' scale, percent."""
+    """Position of a score on the bars' scale, percent."""
     low, high = SCALE_DB
     return round(float(percent(min(max(value, low), high), low, high)), 1)
 
 
 def shown(value):
-    """An option's value as its user would type it."""
+    """An option's value as one would type it."""
     if isinstance(value, (list, tuple)):
         return " ".join(map(str, value))
     return "''" if value == "" else str(value)

@@ -21,7 +21,7 @@ from engine.evaluation.metrics import score_batch
 from engine.evaluation.results import make_pool
 from engine.loaders import build_val_loader
 from engine.machine.memory import keep_memory
-from engine.separation.outputs import Request, write_outputs
+from engine.separation.outputs import Request, separate_video
 from engine.separation.pixels import PixelSeparator
 
 PAGES = 4  # mixtures on the page
@@ -99,8 +99,13 @@ def _measure_parts(separator, nets, data, old_data, rounds, size):
         return separator(*tensors, True)
 
     out, estimates = forward(), forward_old()
-    length = out["waves"].shape[-1]
-    sounds = new["sources"][..., :length], out["waves"].float(), new["mix"][:, :length], out["oracle"].float()
+    length = out["estimates"].shape[-1]
+    sounds = (
+        new["sources"][..., :length],
+        out["estimates"].float(),
+        new["mix"][:, :length],
+        out["oracle"].float(),
+    )
     waves = old["waves"][..., :length].numpy()
 
     def score_old():
@@ -128,11 +133,9 @@ def measure_separation(flags, rounds, video_seconds):
     with tempfile.TemporaryDirectory() as folder:
         video = os.path.join(folder, "video.mp4")
         write_video(video, video_seconds, seed=0)
-        for number in range(rounds):
-            work = os.path.join(folder, f"work{number}")
-            os.mkdir(work)
+        for _ in range(rounds):
             began = time.perf_counter()
-            write_outputs(video, os.path.join(folder, "out"), work, pixels, build_sampling(args), Request())
+            separate_video(video, os.path.join(folder, "out"), pixels, build_sampling(args), Request())
             times.append(time.perf_counter() - began)
     seconds = statistics.median(times)
     return {"x_real_time": video_seconds / seconds, "seconds": seconds, "video_seconds": video_seconds}

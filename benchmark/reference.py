@@ -46,13 +46,13 @@ class ReferenceDataset(torch.utils.data.Dataset):
             clip = self.clips[(index + n) % len(self.clips)]
             if self.train and n:
                 clip = random.choice(self.clips)
-            reach = max(8 * s.frame_rate, s.num_frames // 2 * s.stride_frames)
+            reach = max(8 * s.fps, s.num_frames // 2 * s.stride_frames)
             centre = clip.num_frames // 2
             if self.train and 2 * reach < clip.num_frames:
                 centre = random.randint(reach + 1, clip.num_frames - reach)
             numbers = [centre + (i - s.num_frames // 2) * s.stride_frames for i in range(s.num_frames)]
             numbers = [min(max(number, 1), clip.num_frames) for number in numbers]
-            waves.append(load_sound(clip.path_audio, (centre - 0.5) / s.frame_rate, s, self.train))
+            waves.append(load_sound(clip.path_audio, (centre - 0.5) / s.fps, s, self.train))
             frames.append(load_clip(clip.path_frames, numbers, s.img_size, self.train))
         return join(waves, frames)
 

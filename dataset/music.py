@@ -23,7 +23,7 @@ class Sampling(NamedTuple):
     num_mix: int = 2
     num_frames: int = 3
     stride_frames: int = 24
-    frame_rate: int = 8  # pictures/s on disk
+    fps: int = 8  # pictures per second on disk
     img_size: int = 224  # pixels
     aud_len: int = 65535  # samples
     aud_rate: int = 11025  # samples/s
@@ -100,7 +100,7 @@ class MUSICMixDataset(Dataset):
     def window_pictures(self, number, centre):
         """(folder, numbers) of all pictures of clip `number` during the sound's window around a frame."""
         s, clip = self.sampling, self.clips[number]
-        count = max(1, round(s.aud_len / s.aud_rate * s.frame_rate))
+        count = max(1, round(s.aud_len / s.aud_rate * s.fps))
         return clip.path_frames, _frame_numbers(centre, count, 1, clip.num_frames)
 
     def _check_groups(self):
@@ -144,7 +144,7 @@ class MUSICMixDataset(Dataset):
         """Fill `wave` [L] and `frames` [3, T, H, W] from a clip; its centre frame."""
         s = self.sampling
         centre = _draw_centre(clip.num_frames, s, rng) if self.train else max(1, clip.num_frames // 2)
-        wave[:] = read_window(clip.path_audio, (centre - 0.5) / s.frame_rate, s.aud_len, s.aud_rate)
+        wave[:] = read_window(clip.path_audio, (centre - 0.5) / s.fps, s.aud_len, s.aud_rate)
         if self.train:
             wave *= np.float32(rng.uniform(*VOLUMES))
             np.clip(wave, -1.0, 1.0, out=wave)
@@ -185,9 +185,9 @@ def _draw_centre(count, sampling, rng):
     half of the sound's window, and at most half of the clip.
     """
     reach = sampling.num_frames // 2 * sampling.stride_frames
-    margin = max(EDGE_SECONDS * sampling.frame_rate, reach)
+    margin = max(EDGE_SECONDS * sampling.fps, reach)
     if 2 * margin >= count:
-        half_window = math.ceil(sampling.aud_len / sampling.aud_rate * sampling.frame_rate / 2)
+        half_window = math.ceil(sampling.aud_len / sampling.aud_rate * sampling.fps / 2)
         margin = min(half_window, (count - 1) // 2)
     return int(rng.integers(margin + 1, count - margin + 1))
 

@@ -76,7 +76,7 @@ def build_sampling(args):
         num_mix=args.num_mix,
         num_frames=args.num_frames,
         stride_frames=args.stride_frames,
-        frame_rate=args.frameRate,
+        fps=args.frameRate,
         img_size=args.imgSize,
         aud_len=args.audLen,
         aud_rate=args.audRate,

@@ -69,9 +69,9 @@ class Separator(nn.Module):
     def forward(self, mix, sources, frames, separate=False):
         """{"loss": [B]}, and with `separate` what evaluation and pages need.
 
-        mix [B, L]; sources [B, N, L], which sum to it; frames uint8 [B, N, 3, T, H, W], or what `look` has
-        made of them. With `separate`: masks, true_masks [B, N, F, T], weight [B, 1, F, T], and waves,
-        oracle [B, N, (T - 1) * hop], the mixture under each mask.
+        mix [B, L]; sources [B, N, L], which sum to it; frames uint8 [B, N, 3, T, H, W], or their
+        `image_features`. With `separate`: masks, true_masks [B, N, F, T], weight [B, 1, F, T], and
+        estimates, oracle [B, N, (T - 1) * hop]: the mixture under masks and under true_masks.
         """
         spec_mix = self.spectral.stft(mix)
         warped_mix = self.spectral.warp(spec_mix.abs() + EPSILON)
@@ -83,7 +83,7 @@ class Separator(nn.Module):
         if separate:
             masks = activate(logits, self.settings.output_activation)
             out |= {"masks": masks, "true_masks": true_masks, "weight": weight}
-            out["waves"] = self.apply_masks(masks, spec_mix)
+            out["estimates"] = self.apply_masks(masks, spec_mix)
             out["oracle"] = self.apply_masks(true_masks, spec_mix)
         return out
 
@@ -93,9 +93,9 @@ class Separator(nn.Module):
 
     def _logits(self, warped_mix, frames):
         """Float32 masks before their activation."""
-        seen = self.look(frames) if frames.dtype == torch.uint8 else frames
+        feat_img = self.image_features(frames) if frames.dtype == torch.uint8 else frames
         with self.autocast(warped_mix.device):
-            return self.net_synthesizer.forward_sources(seen, self.listen(warped_mix)).float()
+            return self.net_synthesizer.forward_sources(feat_img, self.sound_features(warped_mix)).float()
 
     def apply_masks(self, masks, spec_mix):
         """The mixture [B, F, T] (complex) under masks [B, N, F, T] -> waveforms [B, N, L] in -1..1."""
@@ -119,7 +119,7 @@ class Separator(nn.Module):
             pictures = self.normalise(frames[:, :, :, middle : middle + 1])
             maps = self.net_frame.forward_multiframe(pictures, pool=False)[:, :, 0]
             maps = activate(maps, self.settings.img_activation).unflatten(0, frames.shape[:2])
-            feat_sound = self.listen(warped_mix)
+            feat_sound = self.sound_features(warped_mix)
             if self.settings.output_activation == "softmax":
                 sound = sound * self.predict_masks(warped_mix, frames)
                 average = maps.mean(dim=(3, 4))  # logits are linear in image features
@@ -137,13 +137,13 @@ class Separator(nn.Module):
         masks = activate(logits.float(), "sigmoid" if activation == "softmax" else activation)
         return (masks * sound[:, :, None]).square().sum(dim=(3, 4))
 
-    def look(self, frames):
+    def image_features(self, frames):
         """Image features [B, N, C] of clips uint8 [B, N, 3, T, H, W]."""
         with self.autocast(frames.device):
             features = self.net_frame.forward_multiframe(self.normalise(frames), pool=True)
             return activate(features, self.settings.img_activation).unflatten(0, frames.shape[:2])
 
-    def listen(self, warped_mix):
+    def sound_features(self, warped_mix):
         """Sound features [B, C, F, T] of the mixture [B, F, T] (warped)."""
         features = self.net_sound(warped_mix[:, None].log())
         return activate(features, self.settings.sound_activation)

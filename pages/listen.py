@@ -13,7 +13,6 @@ import io
 import json
 import math
 import os
-import urllib.parse
 from typing import NamedTuple
 
 import numpy as np
@@ -36,7 +35,7 @@ from utils import replacing
 
 CHUNK_SECONDS = 20  # of sound in one script
 FADE_SECONDS = 0.1  # neighbouring chunks overlap by it and are cross-faded
-MAX_BYTES_PER_MINUTE = 16e6  # of sound, all streams; the issue grants 40 MB with video and downloads
+MAX_BYTES_PER_MINUTE = 16e6  # of sound, all streams together; keeps pages small enough to copy and share
 BITRATES = (128, 112, 96, 80, 64)  # kbit/s of one stream
 MP3_BITRATES = {
     32000: (32, 320),
@@ -115,7 +114,7 @@ class PageWriter:
         render(
             self.folder,
             "listen.html",
-            {"href": urllib.parse.quote, "border": border},
+            {"border": border},
             info=info,
             data=sound | page_data(info, edges),
             streams=[*info.sources, {"name": "residual", "file": info.residual, "colour": "#8b929d"}],
@@ -151,7 +150,7 @@ def write_gallery(folder, entries):
 
     entries: a list of (title, href, thumbnail file or None, one line of text), paths relative to folder.
     """
-    render(folder, "gallery.html", {"href": urllib.parse.quote}, entries=entries)
+    render(folder, "gallery.html", {}, entries=entries)
 
 
 # ---- what the script gets

@@ -46,10 +46,10 @@ def write_sound(path, wav, rate):
         known = min(higher, default=MP3_RATES[-1])
         divisor = math.gcd(known, rate)
         wav, rate = scipy.signal.resample_poly(wav, known // divisor, rate // divisor), known
-    with utils.replacing(path) as temporary:
-        soundfile.write(
-            temporary, wav, rate, format="MP3", compression_level=MP3_COMPRESSION, bitrate_mode="CONSTANT"
-        )
+    coding = {"format": "MP3", "compression_level": MP3_COMPRESSION, "bitrate_mode": "CONSTANT"}
+    # As an open file: soundfile cannot take a path that is not UTF-8.
+    with utils.replacing(path) as temporary, open(temporary, "wb") as file:
+        soundfile.write(file, wav, rate, **coding)
 
 
 def write_video(path, frames, fps, wav, rate):

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Measure this project beside the way that older implementations work, on data that it makes: prints a table and
-# writes benchmark.json where you stand. Arguments go to benchmark: --out FILE, --scaling, --quick; --help.
+# Compare the speed of this project with the methods of older implementations, on generated data. Prints a
+# table and writes benchmark.json to the current folder. Arguments go to `python -m benchmark`: --out FILE,
+# --scaling, --quick, --amp; see --help.
 set -euo pipefail
 
 from="$PWD"

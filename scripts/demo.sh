@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# From nothing to a page in about a quarter of an hour on two CPU cores: makes videos of six instruments, goes
-# the way that any user's videos go, trains a small network, scores it on clips that it never saw, and says
-# where the page is. Arguments go to the training and win: ./scripts/demo.sh --num_epoch 20
-# A second run goes on where the first was stopped, and trains nothing that is trained already.
+# From nothing to a results page in about 15 minutes on two CPU cores: generates videos of six instruments,
+# prepares them like any user's videos, trains a small network, evaluates it on clips that it never saw, and
+# prints the path of the page. A second run resumes where the first one stopped, and skips what is already
+# trained. Arguments go to main.py and override the flags below: ./scripts/demo.sh --num_epoch 20
 set -euo pipefail
 
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib/setup.sh"
@@ -14,18 +14,18 @@ flags=(
     --id demo
     --list_train "$data/train.csv"
     --list_val "$data/val.csv"
-    # Pictures from scratch, without ImageNet's weights: small ones, and normalised features.
+    # Frame network from scratch, without ImageNet weights: small frames, normalised features.
     --pretrained none
     --img_norm batch
     --img_pool avgpool
     --imgSize 80
-    # Sound from scratch: a small U-Net, and 3 s.
+    # Sound network from scratch: a small U-Net, on 3 s of audio.
     --init_sound kaiming
     --arch_sound unet6
     --ngf 16
     --num_channels 16
     --audLen 32767
-    # Ratio masks that share the mixture between the sources.
+    # Ratio masks that divide the mixture among the sources.
     --binary_mask 0
     --loss l1
     --output_activation softmax
@@ -41,11 +41,11 @@ flags=(
     "$@"
 )
 
-echo "== 1/5 videos of instruments: $data/videos" >&2
+echo "== 1/5 generating videos of instruments: $data/videos" >&2
 python -m dataset.demo --out "$data"
-echo "== 2/5 frames and sounds of the videos" >&2
+echo "== 2/5 converting the videos to frames and audio" >&2
 python -m dataset.preprocess --videos "$data/videos" --out "$data"
-echo "== 3/5 lists of training and validation clips" >&2
+echo "== 3/5 writing lists of training and validation clips" >&2
 python create_index_files.py --root_audio "$data/audio" --root_frame "$data/frames" --path_output "$data" \
     --min_seconds 7 --trainset_ratio 0.9
 echo "== 4/5 training" >&2

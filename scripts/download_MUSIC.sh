@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The videos of MUSIC -> data/videos/<category>/<id>.mp4; run it again to go on. Arguments go to dataset.download:
-# --lists, --list, --categories, --limit, --jobs, --cookies, --retry and others; --help tells them.
+# Download the videos of MUSIC to data/videos/<category>/<id>.mp4; run it again to resume. Arguments go to
+# `python -m dataset.download`: --lists, --list, --categories, --limit, --jobs, --cookies, --retry; see --help.
 set -euo pipefail
 
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib/setup.sh"

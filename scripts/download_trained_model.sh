@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fetch released weights into ckpt/<id>/: ./scripts/download_trained_model.sh [ID] [--url BASE] [--ckpt FOLDER]
+# Download released weights to ckpt/<id>/: ./scripts/download_trained_model.sh [ID] [--url BASE] [--ckpt FOLDER]
 set -euo pipefail
 
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib/setup.sh"

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Evaluate the released model on data/val.csv, or another one that train_MUSIC.sh made: --id NAME, or ID=NAME.
-# Arguments go to main.py and win. For a model trained with other options than the recipe's:
-# python main.py --mode eval --id NAME, which reads them from ckpt/NAME.
+# Evaluate the released model, or the one that train_MUSIC.sh trained under the same name, on data/val.csv.
+# For another run of train_MUSIC.sh: --id NAME, or ID=NAME. Arguments go to main.py and override the recipe.
+# For a model with other network options than the recipe's, run python main.py --mode eval --id NAME, which
+# reads them from ckpt/NAME.
 set -euo pipefail
 
 folder="$(dirname -- "${BASH_SOURCE[0]}")"

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Videos in data/videos/<category>/<id>.mp4 -> data/frames, data/audio, data/train.csv, data/val.csv and more.
-# Arguments go to dataset.preprocess: --videos, --out, --fps, --rate, --short_side, --jobs. With --shard, --benchmark
-# and --help nothing is indexed: when all shards are done, run create_index_files.py.
+# Convert data/videos/<category>/<id>.mp4 to data/frames and data/audio, and write data/train.csv,
+# data/val.csv and more. Arguments go to `python -m dataset.preprocess`: --videos, --out, --fps, --rate,
+# --short_side, --jobs. No index files are written with --shard, --benchmark and --help: when all shards are
+# done, run create_index_files.py.
 set -euo pipefail
 
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib/setup.sh"
 
 failed=0
 python -m dataset.preprocess "$@" || failed=$?
-# Status 1: some videos failed and are named above; the others make a data set.
+# Exit status 1: some videos failed, as reported above; index the others.
 ((failed <= 1)) || exit "$failed"
 
 out=data

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Hear each place of a video by itself: ./scripts/separate.sh VIDEO… writes out/<video>/index.html. Arguments go to
-# separate.py: --out, --ckpt, --num_sources, --points, --boxes and others; --help tells them. Videos are named from
-# where you stand; the networks are the newest in ckpt/.
+# Hear each place of a video separately: ./scripts/separate.sh VIDEO… writes out/<video>/index.html. Arguments
+# go to separate.py: --out, --ckpt, --num_sources, --points, --boxes; see --help. Paths are relative to the
+# current folder. By default it uses the newest networks in ckpt/.
 set -euo pipefail
 
 from="$PWD"

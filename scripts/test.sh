@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Check style and run the tests; arguments go to pytest: ./scripts/test.sh tests/test_index.py -k split
+# Check style and run the tests. Arguments go to pytest: ./scripts/test.sh tests/dataset/test_index.py -k split
 set -euo pipefail
 
 REQUIREMENTS=requirements-dev.txt

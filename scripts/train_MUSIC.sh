@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Train as the paper does on MUSIC. Arguments go to main.py and win: ./scripts/train_MUSIC.sh --num_epoch 10
-# For a process on each GPU, and for several machines: train_MUSIC_multinode.sh.
+# Train on MUSIC with the published recipe. Arguments go to main.py and override the recipe:
+#   ./scripts/train_MUSIC.sh --num_epoch 10
+# For one process per GPU, or several machines, see train_MUSIC_multinode.sh.
 set -euo pipefail
 
 folder="$(dirname -- "${BASH_SOURCE[0]}")"

@@ -1,19 +1,21 @@
 #!/usr/bin/env bash
-# Train as train_MUSIC.sh does, by torchrun: a process for each GPU, on one machine or several. Give the same command
-# on each machine; all of them see the project's folder, data and ckpt at the same place.
+# Train like train_MUSIC.sh, with torchrun: one process per GPU, on one machine or several. Run the same
+# command on every machine. All machines need the project, data/ and ckpt/ at the same paths, e.g. on a shared
+# file system.
 #
 #   ./scripts/train_MUSIC_multinode.sh                                                 all GPUs of this machine
-#   ./scripts/train_MUSIC_multinode.sh --nnodes 2 --rdzv-endpoint HOST:29400           two machines, HOST one of them
+#   ./scripts/train_MUSIC_multinode.sh --nnodes 2 --rdzv-endpoint HOST:29400           two machines, one of them HOST
 #
-# --nnodes N             machines (1)
-# --rdzv-endpoint H:P    where they meet: one of them, and a free port on it; needed for more than one
-# --rdzv-id NAME         tells runs apart that meet at the same place (MUSIC)
-# --nproc-per-node N     processes on this machine (one for each GPU, one without any)
-# --max-restarts N       times that all processes are started again when one has died; the run goes on from its
-#                        last epoch (3)
+# --nnodes N             number of machines (1)
+# --rdzv-endpoint H:P    one of the machines and a free port on it; required for several machines
+# --rdzv-id NAME         distinguishes runs that use the same endpoint (MUSIC)
+# --nproc-per-node N     processes on this machine (one per GPU, or one without GPUs)
+# --max-restarts N       how often all processes are restarted when one dies; the run resumes after its last
+#                        epoch (3)
 #
-# All other arguments go to main.py and win. A step's batch is --batch_size_per_gpu times all processes, and a run
-# goes on only with the same batch; the recipe's is 80, by 20 on each of 4 GPUs. See also --sync_bn, --accumulate.
+# All other arguments go to main.py and override the recipe. The batch size is --batch_size_per_gpu times the
+# number of processes, and a run resumes only with the same batch size. The recipe's is 80: 20 on each of 4 GPUs.
+# See also --sync_bn and --accumulate.
 set -euo pipefail
 
 folder="$(dirname -- "${BASH_SOURCE[0]}")"
@@ -49,7 +51,7 @@ done
 
 if [[ -z $endpoint ]]; then
     [[ $nnodes == 1 ]] || { echo "error: --nnodes $nnodes needs --rdzv-endpoint HOST:PORT" >&2 && exit 2; }
-    endpoint=localhost:0 # any port that is free
+    endpoint=localhost:0 # any free port
 fi
 need_data "${flags[@]}"
 source "$folder/lib/setup.sh"

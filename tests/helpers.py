@@ -1,4 +1,4 @@
-"""What several tests need: small options and networks, clips on disk, mixtures for the page."""
+"""Shared by several tests: small options and networks, clips on disk, mixtures for the page."""
 
 import csv
 import functools
@@ -70,7 +70,7 @@ def make_evaluator(args, separator=None, bss="fast"):
 
 
 def count_calls(monkeypatch, name):
-    """A list that takes the shape of the estimates of each call of a function of `metrics`."""
+    """A list to which each call of a function of `metrics` adds the shape of its estimates."""
     shapes, function = [], getattr(metrics, name)
 
     def counted(sources, estimates):
@@ -86,7 +86,7 @@ def count_calls(monkeypatch, name):
 
 @functools.cache
 def silence(suffix, seconds):
-    """The bytes of a sound file; mp3 needs a rate that its standard knows."""
+    """The bytes of a silent sound file; the MP3 standard has no low rates."""
     file, rate = io.BytesIO(), 8000 if suffix == ".mp3" else 100
     soundfile.write(file, np.zeros(int(seconds * rate)), rate, format=suffix[1:].upper())
     return file.getvalue()
@@ -95,7 +95,10 @@ def silence(suffix, seconds):
 def make_clip(
     root, key, frames="frames", folder_suffix=".mp4", suffix=".wav", num_frames=NUM_FRAMES, seconds=None
 ):
-    """A silent sound as long as its empty pictures, or `seconds`; `suffix` or `num_frames` None: without."""
+    """Write silence and empty pictures; seconds None: as long as the pictures.
+
+    suffix None: no sound; num_frames None: no pictures.
+    """
     if suffix:
         path = root / "audio" / (key + suffix)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -163,11 +166,11 @@ def make_source(index, samples, rate, freqs, pictures, size, scores=None):
         frames=frames,
         energy=energy,
         still=frames[pictures // 2],
-        mask_pred=0.8 * mask + 0.1,
-        mask_true=mask,
-        wav_pred=0.9 * wav,
-        wav_true=wav,
-        wav_oracle=0.95 * wav,
+        mask=0.8 * mask + 0.1,
+        true_mask=mask,
+        estimate=0.9 * wav,
+        true=wav,
+        oracle=0.95 * wav,
         scores=SCORES if scores is None else scores,
     )
 
@@ -179,7 +182,7 @@ def make_view(name="0007", num_mix=2, seconds=2, size=(64, 64), rate=RATE, freqs
     sources = [make_source(k, samples, rate, freqs, pictures, size, scores) for k in range(num_mix)]
     return viz.MixtureView(
         name=name,
-        mix=sum(source.wav_true for source in sources) / num_mix,
+        mix=sum(source.true for source in sources) / num_mix,
         weight=np.full((len(freqs), samples // HOP + 1), 0.5, np.float32),
         freqs=freqs,
         rate=rate,
@@ -191,5 +194,5 @@ def make_view(name="0007", num_mix=2, seconds=2, size=(64, 64), rate=RATE, freqs
 
 
 def with_source(view, **fields):
-    """The view with fields of its first source replaced."""
+    """The view, with fields of its first source replaced."""
     return view._replace(sources=[view.sources[0]._replace(**fields), *view.sources[1:]])

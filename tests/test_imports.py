@@ -1,4 +1,4 @@
-"""Rules that a reader relies on: imports point one way, and what is long or unexplained is refused."""
+"""Rules that readers rely on: imports point one way; functions, files and folders are small."""
 
 import ast
 from graphlib import TopologicalSorter
@@ -50,7 +50,7 @@ MODULES = {module_of(name): name for name in SOURCES}
 
 
 def imports_of(name):
-    """All that a file imports, anywhere in it, as full module names."""
+    """Full names of all modules that a file imports, anywhere in it."""
     package = module_of(name) if name.endswith("__init__.py") else module_of(name).rpartition(".")[0]
     for node in ast.walk(SOURCES[name]):
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""The scripts, with a stand-in for Python and its environment."""
+"""The scripts, run with a stand-in for Python and its environment."""
 
 import os
 import shlex
@@ -18,7 +18,7 @@ SCRIPTS = PROJECT / "scripts"
 
 @pytest.fixture
 def environment(tmp_path):
-    """Variables that make scripts use this Python, as an environment that has all requirements."""
+    """Environment variables that make the scripts use this Python as an environment with all requirements."""
     folder = tmp_path / "env"
     write_python(folder / "bin/python", f'exec {shlex.quote(sys.executable)} "$@"')
     for name in ("requirements.txt", "requirements-dev.txt"):
@@ -34,7 +34,7 @@ def bare_environment():
 
 
 def write_python(path, line):
-    """A stand-in for python: a shell script of one line."""
+    """A stand-in for python: a shell script with one line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/usr/bin/env bash\n{line}\n")
     path.chmod(0o755)
@@ -55,7 +55,7 @@ def test_download_scripts_pass_their_arguments_on(environment, script, module):
 
 
 def flags_of(script, *arguments, environment, **variables):
-    """What a script would have main.py do: its arguments, parsed."""
+    """The arguments that a script passes to main.py, parsed."""
     python = Path(environment["VIRTUAL_ENV"]) / "bin/python"
     write_python(python, '[[ $1 == main.py ]] || exit 0; printf "%s\\n" "${@:2}"')
     result = run(SCRIPTS / script, *arguments, env=environment | variables)
@@ -141,7 +141,7 @@ def test_evaluation_of_another_model(environment):
 
 
 def copy_project(folder):
-    """The scripts and the requirements in a folder of their own."""
+    """A copy of the scripts and requirements in another folder."""
     for path in [*SCRIPTS.rglob("*.sh"), *PROJECT.glob("requirements*.txt")]:
         copy = folder / path.relative_to(PROJECT)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -160,7 +160,7 @@ def test_training_without_data_says_how_to_get_it(tmp_path, script):
 
 @pytest.fixture
 def project(tmp_path):
-    """A copy of the scripts, beside a python that logs what it is asked and makes environments of itself."""
+    """A copy of the scripts, and a python that logs its arguments and copies itself into environments."""
     project = copy_project(tmp_path / "a project")
     log = shlex.quote(str(tmp_path / "log"))
     body = (
@@ -173,7 +173,7 @@ def project(tmp_path):
 
 
 def set_up(project, **variables):
-    """Source setup.sh from elsewhere, with the stand-in; returns (the result, what python was asked)."""
+    """Source setup.sh from elsewhere; returns (the result, the log of python's arguments)."""
     env = bare_environment() | {"PYTHON": str(project.parent / "python")} | variables
     log = project.parent / "log"
     log.write_text("")

@@ -1,9 +1,11 @@
-"""separate.py from end to end, with tiny networks: what is written, what adds up, and what is refused."""
+"""separate.py end to end with tiny networks: what it writes, what adds up, and what it refuses."""
 
 import json
 import math
 import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from engine.options import training_options
 from engine.separation.places import cells_of
 from pages.overlay import energy_maps
 from tests.golden.golden_weights import fill
+from tests.helpers import PROJECT
 from tests.videos import make_video, remux, tone
 from utils import UserError, run_ffmpeg, save_json
 
@@ -27,11 +30,11 @@ NETWORKS = (
 SHARED_FILES = (
     "residual.wav heatmap.mp4 embeddings.mp4 separated.json index.html video.mp4 thumbnail.jpg".split()
 )
-BITS = 1 / 32768  # a step of 16 bit
+BITS = 1 / 32768  # one step of 16-bit audio
 
 
 def make_checkpoint(folder, *flags, options=True, bias=None):
-    """A folder of tiny networks; with `bias` all their masks are sigmoid(bias)."""
+    """A folder of tiny networks; with `bias`, all masks are sigmoid(bias)."""
     args = parse_args([*NETWORKS, "--pretrained", "none", *flags])
     separator = build_separator(args)
     folder.mkdir(parents=True)
@@ -54,7 +57,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory):
-    """Two seconds of changing grey, with two tones of which one is on the left."""
+    """Two seconds of changing grey with two tones, one of them on the left channel only."""
     wave = 0.3 * tone(2, 300) + 0.2 * tone(2, 2000) * [1, 0]
     path = tmp_path_factory.mktemp("video") / "a film.mkv"
     return make_video(path, np.arange(50) * 5, 25, wave)
@@ -66,7 +69,7 @@ def run(checkpoint, out, *argv):
 
 
 def read_outputs(folder, num_sources):
-    """(sources and residual [K + 1, samples, channels], samples/s, separated.json), if all are there."""
+    """(sources and residual [K + 1, samples, channels], samples/s, separated.json); all files must exist."""
     names = [f"source{n}" for n in range(1, num_sources + 1)]
     wavs = {f"{name}.wav" for name in names}
     found = set(os.listdir(folder))
@@ -150,7 +153,7 @@ def test_a_folder_of_videos_and_one_that_cannot_be_used(checkpoint, video, tmp_p
     (videos / "bad.mp4").write_text("no video")
     turned = ["-display_rotation", "90", "-i", str(video), "-t", "1", "-c", "copy"]
     run_ffmpeg([*turned, str(videos / "b" / "turned, short.mp4")])
-    out = videos / "out"  # the results of an earlier run are no videos to take apart
+    out = videos / "out"  # the outputs of an earlier run are not inputs
     (out / "good").mkdir(parents=True)
     shutil.copy(video, out / "good" / "heatmap.mp4")
     assert run(checkpoint, out, videos) == 1
@@ -193,7 +196,7 @@ def test_places_outside_of_the_picture_are_refused(checkpoint, video, tmp_path, 
 
 
 def refused(capsys, *argv):
-    """What separate.py complains of."""
+    """The error that separate.py prints."""
     with pytest.raises(SystemExit) as stop:
         separate.main(["--num_gpus", "0", *map(str, argv)])
     assert stop.value.code == 2
@@ -245,11 +248,11 @@ def test_videos_of_one_name_are_refused(tmp_path):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
     one, other = str(tmp_path / "x/a.mp4"), str(tmp_path / "y/a.mkv")
-    with pytest.raises(UserError, match=r"a\.mkv and .*a\.mp4 would both go to a: rename one"):
+    with pytest.raises(UserError, match=r"a\.mkv and .*a\.mp4 would both be written to a: rename one"):
         separate.place_videos([one, other], "out")
-    with pytest.raises(UserError, match="lies where its page would go"):
+    with pytest.raises(UserError, match="lies in the folder that its page would be written to"):
         separate.place_videos([str(tmp_path / "a/a.mp4")], str(tmp_path))
-    with pytest.raises(UserError, match="all its videos are in --out"):
+    with pytest.raises(UserError, match="all its videos belong to pages in --out"):
         separate.place_videos([str(tmp_path)], str(tmp_path))
     assert separate.place_videos([one, one, f"{tmp_path}/y/../x/a.mp4"], "out") == [(one, "a")]
     found = separate.place_videos([str(tmp_path)], "out")
@@ -285,3 +288,32 @@ def test_a_variable_rate_and_a_late_start(checkpoint, tmp_path):
     for name in "ab":
         waves, _, numbers = read_outputs(tmp_path / "out" / name, 2)
         assert waves.shape[1] / 44100 == pytest.approx(numbers["seconds"], abs=0.01)
+
+
+def test_it_can_be_called_from_python(checkpoint, video, tmp_path):
+    found = separate.separate(video, checkpoint, tmp_path / "out", num_gpus=0, num_sources=3)
+    waves, rate, numbers = read_outputs(tmp_path / "out" / "a film", 3)
+    assert (found.rate, found.folder) == (rate, str(tmp_path / "out" / "a film"))
+    np.testing.assert_allclose(
+        np.concatenate([found.sources, found.residual[None]]), waves.transpose(0, 2, 1), atol=1e-6
+    )
+    assert found.energy.shape == (len(found.times), *numbers["cells"])
+
+
+def test_mistakes_from_python_are_user_errors(checkpoint, tmp_path):
+    with pytest.raises(UserError, match="no trained networks"):
+        separate.separate("x.mp4", str(tmp_path), tmp_path / "out", num_gpus=0)
+
+
+def test_names_need_not_be_utf_8(checkpoint, video, tmp_path):
+    folder = os.fsencode(tmp_path) + b"/t\xe4st"
+    os.mkdir(folder)
+    for name in (b"f\xfclm.mkv", b"\xe9tude.mkv"):
+        shutil.copyfile(video, folder + b"/" + name)
+    out = os.fsencode(tmp_path) + b"/\xf6ut"
+    command = [sys.executable, "separate.py", folder, "--ckpt", checkpoint, "--out", out, "--num_gpus", "0"]
+    result = subprocess.run(command, cwd=PROJECT, capture_output=True)
+    assert result.returncode == 0, result.stderr.decode(errors="replace")
+    assert out + b"/f\xfclm/index.html: 2.0 s" in result.stdout
+    assert {b"source1.wav", b"index.html", b"heatmap.mp4"} <= set(os.listdir(out + b"/f\xfclm"))
+    assert os.path.getsize(out + b"/index.html")

@@ -1,4 +1,13 @@
-"""BSS Eval v3 (SDR, SIR, SAR): batched on the device, and mir_eval's as the reference."""
+"""BSS Eval v3 (SDR, SIR, SAR): in batches on the device, and mir_eval's as the reference.
+
+BSS Eval allows each true source a filter of 512 taps. An estimate is projected onto the delays of its own
+source (the target) and onto the delays of all sources (target and interference); the rest is artifacts. The
+least-squares problems depend on the true sources only, so they are factorised once for all estimates.
+
+B mixtures, N sources, M estimates, L samples. Sounds are cut into blocks, each preceded by `TAPS` - 1
+samples, so that correlations and filters need short FFTs only. Energies are taken from the residual
+waveforms: differences of energies would lose all digits where little remains.
+"""
 
 import functools
 import warnings
@@ -10,21 +19,21 @@ import scipy.linalg
 import threadpoolctl
 import torch
 
-TAPS = 512  # of the filter that BSS Eval allows
-FFT = 4096  # samples of a block and of those before it
-BLOCKS = 64  # of a sound that are looked at together
-CHUNK = 2**25  # numbers in the systems of the mixtures that a GPU scores at a time: 256 MiB
+TAPS = 512  # of BSS Eval's distortion filter
+FFT = 4096  # samples of a block with those before it
+BLOCKS = 64  # of a sound processed at a time
+CHUNK = 2**25  # matrix entries that a GPU solves at a time: 256 MiB
 
 
 @torch.inference_mode()
 def bss_eval(sources, estimates):
     """(sdr, sir, sar), each [B, N, M] in dB: of each estimate [B, M, L] against each source [B, N, L].
 
-    In float64, on the device of the tensors; what mir_eval's BSS Eval v3 without permutation finds is
-    [b, n, n]. No sound may be silent. Source: Vincent et al., "Performance measurement in blind audio source
-    separation", 2006.
+    Computed in float64 on the tensors' device. The diagonal [b, n, n] is what mir_eval's BSS Eval v3 gives
+    without permutation. No sound may be silent. Source: Vincent et al., "Performance measurement in blind
+    audio source separation", 2006.
     """
-    # On a CPU, memory that fits the caches and that malloc hands out again is worth more than batches.
+    # On a CPU, one mixture at a time fits the caches and reuses memory: faster than batches.
     size = max(1, CHUNK // (sources.shape[1] * TAPS) ** 2) if sources.is_cuda else 1
     chunks = sources.split(size), estimates.split(size)
     scored = map(_bss_eval, *chunks) if sources.is_cuda else _in_threads(_bss_eval, *chunks)
@@ -32,7 +41,7 @@ def bss_eval(sources, estimates):
 
 
 def _in_threads(function, *arguments):
-    """[function(*each)] on all cores, a thread each: torch's and LAPACK's own wait for one another."""
+    """[function(*each)], a thread per core, since threads of torch and LAPACK wait for each other."""
     count = torch.get_num_threads()
     alone = {"initializer": torch.set_num_threads, "initargs": (1,)}
     with _thread_pools().limit(limits=1), ThreadPoolExecutor(count, **alone) as pool:
@@ -46,7 +55,7 @@ def _thread_pools():
 
 @torch.inference_mode()
 def _bss_eval(sources, estimates):
-    """As `bss_eval`, at once."""
+    """`bss_eval` of one chunk."""
     count = sources.shape[1]
     sounds = torch.cat([sources, estimates], dim=1)
     correlations = _correlate(sounds, count)
@@ -57,7 +66,7 @@ def _bss_eval(sources, estimates):
     filters = _solve(gram.flatten(3).flatten(1, 2), right.flatten(1, 2)).view(right.shape)
     target, distortion, interference, explained, artifacts = _energies(sounds, own_filters, filters)
     pairs = (target, distortion), (target, interference), (explained, artifacts)
-    # Where there is nothing in the way the ratio is infinite, as mir_eval has it.
+    # Without any error the ratio is infinite, as in mir_eval.
     return [torch.where(rest == 0, torch.inf, 10 * torch.log10(signal / rest)) for signal, rest in pairs]
 
 
@@ -71,7 +80,10 @@ def _parts(sounds):
 
 
 def _correlate(sounds, count):
-    """[B, N + M, N, TAPS] sum over t of a[t] * b[t - lag]: of each sound a, and of the first `count` as b."""
+    """[B, N + M, N, TAPS] correlations, sum over t of a[t] b[t - lag], of all sounds a with the sources b.
+
+    count: N, the first sounds are the sources.
+    """
     total = 0.0
     for part in _parts(sounds):
         past = torch.fft.rfft(part[:, :count])
@@ -82,7 +94,7 @@ def _correlate(sounds, count):
 
 
 def _energies(sounds, own_filters, filters):
-    """[5, B, N, M] energies of target, all but target, interference, target and interference, artifacts.
+    """[5, B, N, M] energies of target, distortion, interference, target + interference, and artifacts.
 
     sounds [B, N + M, L]: sources and estimates; filters [B, N, TAPS, M].
     """
@@ -105,7 +117,7 @@ def _energies(sounds, own_filters, filters):
 
 
 def _toeplitz(correlations):
-    """[B, N, TAPS, N, TAPS] products of all delays of all sources, of their correlations [B, N, N, TAPS]."""
+    """[B, N, TAPS, N, TAPS] Gram matrix of all delays of all sources, from correlations [B, N, N, TAPS]."""
     negative = correlations.transpose(1, 2)[..., 1:].flip(-1)
     lags = torch.cat([negative, correlations], dim=-1)
     delays = torch.arange(TAPS, device=lags.device)
@@ -115,31 +127,31 @@ def _toeplitz(correlations):
 
 
 def _solve(gram, right):
-    """Solve systems [B, n, n], written over, for columns [B, n, M]; as mir_eval does if one is singular."""
+    """Solve systems [B, n, n] (overwritten) for columns [B, n, M]; singular ones as mir_eval does."""
     diagonal = gram.diagonal(dim1=1, dim2=2).clone()
     result, infos = (_solve_definite if gram.is_cuda else _solve_definite_cpu)(gram, right)
     for b in infos.nonzero().flatten().tolist():
-        lower = gram[b].tril(-1)  # is as it was
+        lower = gram[b].tril(-1)  # still unchanged
         whole = lower + lower.mT + diagonal[b].diag()
         result[b], info = torch.linalg.solve_ex(whole, right[b])
-        if info:  # the least solution
+        if info:  # singular: the least-norm solution
             rounding = torch.finfo(whole.dtype).eps * len(whole)
             result[b] = torch.linalg.pinv(whole, hermitian=True, rtol=rounding) @ right[b]
     return result
 
 
 def _solve_definite(gram, right):
-    """(solutions, [B] 0, or something else where a matrix is not positive definite and has none)."""
+    """(solutions, [B] codes: 0, or another where the matrix is not positive definite)."""
     factors, infos = torch.linalg.cholesky_ex(gram)
     return torch.cholesky_solve(right, factors), infos
 
 
 def _solve_definite_cpu(gram, right):
-    """The same by scipy's LAPACK: for n = 1024 in 12 ms, where torch's takes 20 (AMD, one thread).
+    """The same by scipy's LAPACK: 12 ms for n = 1024, torch takes 20 (AMD, one thread).
 
-    Factors are written over `gram`: asking the system for another 8 MiB at each mixture took 5 ms.
+    Overwrites `gram` with the factors: allocating another 8 MiB for each mixture took 5 ms.
     """
-    # LAPACK's lower triangle is the upper one of the transpose, which lies in the order that it wants.
+    # LAPACK is column-major: its lower triangle is the upper one of the transpose, which needs no copy.
     pairs = zip(gram.mT.numpy(), right.numpy(), strict=True)
     solved = [scipy.linalg.lapack.dposv(*pair, lower=True, overwrite_a=True)[1:] for pair in pairs]
     results, infos = zip(*solved, strict=True)
@@ -147,7 +159,7 @@ def _solve_definite_cpu(gram, right):
 
 
 def bss_eval_reference(sources, estimates):
-    """(sdr, sir, sar), each [N] in dB, of estimates against their sources [N, L], by mir_eval itself."""
+    """(sdr, sir, sar), each [N] in dB, of estimates against their sources [N, L], by mir_eval."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # that the module goes away in mir_eval 0.9
+        warnings.simplefilter("ignore", FutureWarning)  # mir_eval 0.9 drops the module
         return mir_eval.separation.bss_eval_sources(sources, estimates, False)[:3]

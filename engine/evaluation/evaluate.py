@@ -5,8 +5,9 @@ import logging
 import numpy as np
 import torch
 
+import viz
 from engine.evaluation.metrics import FIXED, SCORES, SILENT_ESTIMATE, find_silence, score_batch, summarize
-from engine.evaluation.results import Drawing, Mixture, submit
+from engine.evaluation.results import Mixture, submit
 from engine.failures import Failures
 from engine.machine import distributed
 from models.spectral import row_frequencies
@@ -14,14 +15,15 @@ from utils import progress
 
 logger = logging.getLogger(__name__)
 
-MAX_PENDING = 32  # separated mixtures that wait for a worker; bounds memory
+SOUNDS = ("sources", "estimates", "mix", "oracle")  # what scores are made of
+MAX_PENDING = 32  # separated mixtures waiting for a worker; bounds memory
 
 
 class Evaluator:
     """Separates and scores the mixtures of a loader.
 
-    model: what is called, `separator` itself or a DataParallel of it; pool: see `results.make_pool`.
-    bss: who computes SDR, SIR and SAR: "fast", a batch at a time on the device, or "mir_eval", in the pool.
+    model: the module to call, `separator` or a DataParallel of it; pool: see `results.make_pool`.
+    bss: what computes SDR, SIR and SAR: "fast", in batches on the device, or "mir_eval", in the pool.
     """
 
     def __init__(self, model, separator, device, loader, pool, path_list, bss="fast"):
@@ -32,26 +34,27 @@ class Evaluator:
         self.pool = pool
         self.failures = Failures(len(loader.dataset.clips), path_list)
         self.bss = bss
-        # {mixture's index: its scores in `FIXED`}. The loader gives the same sounds for an index whenever it
-        # is asked, and these scores are made of sounds and true masks alone: the first run's hold for all.
+        # {mixture's index: its scores in `FIXED`}. These depend on the true sounds and masks only, which the
+        # loader always gives alike for an index: computed in the first run, kept for the others.
         self.fixed = {}
-        self.seen = {}  # {clip's number: what the networks of this run see of it}
+        self.features = {}  # {clip's number: image features of its picture, by the networks of this run}
 
     def run(self, folder, num_vis=0, swapped=False):
-        """(summary, list of `Result`) of all mixtures; rows of the page for the first `num_vis` in `folder`.
+        """Evaluate all mixtures and write page rows for the first `num_vis` into `folder`.
 
-        swapped: score the control too, see `metrics.score_batch`. Raises UserError for too many failures.
+        swapped: also score with swapped pictures, see `metrics.score_batch`. Returns (summary, list of
+        `Result`). Raises UserError if too many clips cannot be read.
         """
         self.model.eval()
-        self.seen.clear()
+        self.features.clear()
         results, futures, num_failed = [], [], 0
         try:
             with progress(total=len(self.loader.sampler), desc="evaluation", unit="mixture") as bar:
                 for batch in self.loader:
                     self.failures.add(batch)
                     num_failed += len(batch["dropped"])
-                    for mixture in self._separate(batch, folder, num_vis, swapped):
-                        futures.append(submit(self.pool, mixture))
+                    for mixture in self._separate(batch, num_vis, swapped):
+                        futures.append(submit(self.pool, mixture, folder))
                         if len(futures) > MAX_PENDING:
                             results.append(futures.pop(0).result())
                     bar.update(len(batch["info"]) + len(batch["dropped"]))
@@ -69,96 +72,113 @@ class Evaluator:
                 logger.warning("mixture %d is not on the page: %s", result.index, result.complaint)
         return _summarize(results, num_failed, len(self.failures)), results
 
-    def _separate(self, batch, folder, num_vis, swapped):
-        """The separated mixtures of a batch, a `Mixture` each."""
+    def _separate(self, batch, num_vis, swapped):
+        """Separate a batch: yields a `Mixture` for each."""
         if not batch["info"]:
             return
         tensors = [batch[key].to(self.device, non_blocking=True) for key in ("mix", "sources", "frames")]
         with torch.no_grad():
-            pictures = self._look(batch["info"], tensors[2])
+            features = self._image_features(batch["info"], tensors[2])
             # By position: DataParallel would send a keyword to more GPUs than a small batch has mixtures for.
-            out = self.model(*tensors[:2], pictures, True)
-        length = out["waves"].shape[-1]
+            out = self.model(*tensors[:2], features, True)
+        length = out["estimates"].shape[-1]
         out |= {"mix": tensors[0][:, :length], "sources": tensors[1][..., :length]}
         arrays = {key: value.float().cpu().numpy() for key, value in out.items()}
-        sounds = zip(*(arrays[key] for key in ("sources", "waves", "mix")), strict=True)
+        sounds = zip(*(arrays[key] for key in ("sources", "estimates", "mix")), strict=True)
         statuses = [find_silence(*each) for each in sounds]
         scores = self._score(out, batch["info"], statuses, swapped)
-        clips = self.loader.dataset.clips
+        dataset = self.loader.dataset
         for b, info in enumerate(batch["info"]):
             known = {} if statuses[b] else self.fixed.get(info["index"], {}) | scores.get(b, {})
-            by_worker = self.bss == "mir_eval" and not statuses[b]
-            drawn = info["index"] < num_vis
+            unscored = None
+            if self.bss == "mir_eval" and not statuses[b]:
+                unscored = {key: arrays[key][b] for key in SOUNDS} | {"swapped": swapped, "fixed": not known}
+            shown = info["index"] < num_vis
+            pairs = zip(info["clips"], info["centres"], strict=True) if shown else ()
             yield Mixture(
                 index=info["index"],
-                clips=[(clips[number].category, clips[number].name) for number in info["clips"]],
+                clips=[
+                    (dataset.clips[number].category, dataset.clips[number].name) for number in info["clips"]
+                ],
                 loss=float(arrays["loss"][b]),
-                mix=arrays["mix"][b],
-                sources=arrays["sources"][b],
-                estimates=arrays["waves"][b],
-                oracle=arrays["oracle"][b],
                 status=statuses[b],
                 scores=known,
-                missing={"swapped": swapped, "fixed": not known} if by_worker else None,
-                drawing=self._draw(arrays, b, info, tensors[0], tensors[2], folder) if drawn else None,
+                unscored=unscored,
+                view=self._view(arrays, b, info, tensors[0], tensors[2]) if shown else None,
+                frames=[dataset.window_pictures(*pair) for pair in pairs],
             )
 
-    def _look(self, infos, frames):
-        """What the networks see in pictures [B, N, 3, T, H, W]; those of a clip are the same in all mixtures.
+    def _image_features(self, infos, frames):
+        """Image features [B, N, C] of pictures [B, N, 3, T, H, W], computed once for each clip.
 
-        Several GPUs look for themselves, each at its part of the mixtures.
+        Under DataParallel the pictures themselves: each GPU computes the features of its part.
         """
         if self.model is not self.separator:
             return frames
         numbers = [number for info in infos for number in info["clips"]]
-        places = {number: place for place, number in enumerate(numbers) if number not in self.seen}
+        places = {number: place for place, number in enumerate(numbers) if number not in self.features}
         if places:
-            features = self.separator.look(frames.flatten(0, 1)[list(places.values()), None])
-            self.seen |= zip(places, features[:, 0], strict=True)
-        return torch.stack([self.seen[number] for number in numbers]).unflatten(0, frames.shape[:2])
+            features = self.separator.image_features(frames.flatten(0, 1)[list(places.values()), None])
+            self.features |= zip(places, features[:, 0], strict=True)
+        return torch.stack([self.features[number] for number in numbers]).unflatten(0, frames.shape[:2])
 
     def _score(self, out, infos, statuses, swapped):
-        """{number in the batch: its scores} of mixtures that are not silent, less those in `fixed`."""
+        """{position in the batch: scores}, silent mixtures left out; without those that `fixed` holds."""
         scores = {}
         for fixed in (False, True) if self.bss == "fast" else ():
             picked = [b for b, info in enumerate(infos) if fixed == (info["index"] not in self.fixed)]
             picked = [b for b in picked if not statuses[b]]
             if picked:
-                sounds = [out[key][picked].float() for key in ("sources", "waves", "mix", "oracle")]
+                sounds = [out[key][picked].float() for key in SOUNDS]
                 scores |= zip(picked, score_batch(*sounds, swapped, fixed), strict=True)
         return scores
 
-    def _draw(self, out, b, info, mix, frames, folder):
+    def _view(self, out, b, info, mix, frames):
+        """The row of mixture `b` of a batch on the page, without its videos' frames and scores."""
         dataset, settings = self.loader.dataset, self.separator.settings
         sampling = dataset.sampling
-        energy = self.separator.pixel_energy(mix[b : b + 1], frames[b : b + 1])[0]
-        pairs = zip(info["clips"], info["centres"], strict=True)
-        return Drawing(
-            folder=folder,
-            masks=out["masks"][b],
-            true_masks=out["true_masks"][b],
+        energy = self.separator.pixel_energy(mix[b : b + 1], frames[b : b + 1])[0].float().cpu().numpy()
+        stills = frames[b, :, :, frames.shape[3] // 2].permute(0, 2, 3, 1).cpu().numpy()
+        sources = [
+            viz.SourceView(
+                clip=dataset.clips[number].name,
+                category=dataset.clips[number].category,
+                frames=None,
+                energy=energy[n],
+                still=stills[n],
+                mask=out["masks"][b, n],
+                true_mask=out["true_masks"][b, n],
+                estimate=out["estimates"][b, n],
+                true=out["sources"][b, n],
+                oracle=out["oracle"][b, n],
+                scores={},
+            )
+            for n, number in enumerate(info["clips"])
+        ]
+        return viz.MixtureView(
+            name=f"{info['index']:04d}",
+            mix=out["mix"][b],
             weight=out["weight"][b, 0],
-            energy=energy.float().cpu().numpy(),
-            stills=frames[b, :, :, frames.shape[3] // 2].permute(0, 2, 3, 1).cpu().numpy(),
-            pictures=[dataset.window_pictures(*pair) for pair in pairs],
             freqs=row_frequencies(sampling.aud_rate, settings.stft_frame, settings.log_freq).numpy(),
             rate=sampling.aud_rate,
-            frame_rate=sampling.frame_rate,
-            hop=settings.stft_hop,
+            fps=sampling.fps,
+            hop_seconds=settings.stft_hop / sampling.aud_rate,
+            scores={},
+            sources=sources,
         )
 
 
 def _join(results, num_failed):
-    """The same of all processes, the results in the order of the list."""
+    """Results of all processes in list order, and their number of failed mixtures."""
     parts = distributed.gather((results, num_failed))
     joined = sorted((result for part, _ in parts for result in part), key=lambda result: result.index)
     return joined, sum(count for _, count in parts)
 
 
 def _summarize(results, num_failed, num_unreadable):
-    """The numbers of metrics.json: means over the mixtures that were scored, and counts.
+    """The numbers of metrics.json: means over the scored mixtures, and counts.
 
-    num_failed: mixtures left out for clips that cannot be read; num_unreadable: such clips.
+    num_failed: mixtures skipped because a clip cannot be read; num_unreadable: such clips.
     """
     scores = summarize([result.scores for result in results if not result.status])
     losses = [result.loss for result in results]

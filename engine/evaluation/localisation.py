@@ -1,18 +1,17 @@
-"""How well places are heard and found, on videos of which it is known who plays where, and what.
+"""Separation and localisation scores on videos with known boxes and tracks.
 
-The truth lies beside a video <id>.mp4 as <id>.json: {"sources": [{"instrument", "box": [x, y, w, h],
-"track"}, …]}. Duets have two sources or more, with a track each; solos have one, whose track is the video's
-own sound.
+The ground truth lies beside a video <id>.mp4 as <id>.json: {"sources": [{"instrument", "box": [x, y, w, h],
+"track"}, …]}. Duets have two or more sources with a track each. Solos have one source; its track is the
+video's own sound.
 
-Sounds, of duets: SDR, SIR and SAR against the tracks of what each true box sounds like, of the automatic
-sources in their best assignment to the tracks, and of the mixture as every estimate.
+Separation (duets): SDR, SIR and SAR against the tracks, for the sound at each true box, for the automatic
+sources in their best assignment to the tracks, and for the mixture as every estimate.
 
-Places: e_i(p) is the share of the energy of source i's track that the mask of cell p passes, over the whole
-video. A cell that passes everything is loud and tells nothing, so the pointing game of duets is played on
-e_i(p) * e_i(p) / sum over j of e_j(p): how much of source i is heard at p, times how much of what is heard
-there is source i, all sources counted as equally loud. It is won if the largest lies in box i. The share of
-energy in the box is that of e_i alone. For solos both are of the energy heard at each cell: there is nothing
-to tell it from. Chance is the share of the cells that lie in the box.
+Localisation: e_i(p) is the share of the energy of track i that the mask of cell p passes, over the whole
+video. A cell that passes everything says nothing about where a source is. So the pointing game of duets uses
+e_i(p) * e_i(p) / sum over j of e_j(p): how much of source i is heard at p, times the share of source i in
+what is heard there, with all sources equally loud. A hit: the maximum lies in box i. Energy in box uses e_i
+alone. For solos, both use the energy heard at each cell. Chance is the share of cells inside the box.
 
 N sources; P = h * w cells; L samples at the networks' rate.
 """
@@ -42,15 +41,15 @@ from utils import UserError, file_url, progress, replacing, run_ffmpeg
 FILE_ROWS = "localisation.csv"
 PLACES = ("pointing", "pointing_chance", "energy_in_box")
 SOUNDS = tuple(f"{score}_{way}" for way in ("boxes", "automatic") for score in ("sdr", "sir", "sar"))
-KEYS = {"duets": (*SOUNDS, "sdr_mixture", *PLACES), "solos": PLACES}  # what is measured of each kind
-CHUNK = 64  # cells whose masks are taken to linear frequency at a time
+KEYS = {"duets": (*SOUNDS, "sdr_mixture", *PLACES), "solos": PLACES}  # scores of each kind
+CHUNK = 64  # cells whose masks are unwarped at a time
 MAX_DB = 1000  # stands for infinity where sources are assigned
 
 logger = logging.getLogger(__name__)
 
 
 class Source(NamedTuple):
-    """Who plays: box is (x, y, width, height) in the video's pixels, track a sound file or None."""
+    """A player: box is (x, y, width, height) in pixels of the video, track a sound file or None."""
 
     instrument: str
     box: tuple
@@ -58,7 +57,7 @@ class Source(NamedTuple):
 
 
 class Truth(NamedTuple):
-    """A video and what is true of it."""
+    """A video with its ground truth."""
 
     video: str
     sources: list
@@ -70,10 +69,10 @@ class Truth(NamedTuple):
 
 
 def find_truths(list_duets, list_solos, list_val=""):
-    """List of `Truth` of two lists, each a folder of videos, a text file with a video a line, or "".
+    """The list of `Truth` of both lists; each is a folder of videos, a text file with a path per line, or "".
 
-    Of a folder of solos, only those whose id is in the index file `list_val` are taken, if there is one.
-    Raises UserError, naming the file, if there are no videos or the truth of one is not as it should be.
+    From a folder of solos, only clips of the index file `list_val` are taken, if that file exists.
+    Raises UserError, naming the file, if there are no videos or a ground truth is malformed.
     """
     solos = _find_videos(list_solos) if list_solos else []
     if os.path.isdir(list_solos) and os.path.isfile(list_val):
@@ -88,7 +87,7 @@ def find_truths(list_duets, list_solos, list_val=""):
 
 
 def _find_videos(path):
-    """Videos with a JSON beside them in a folder, or those that a text file names."""
+    """Videos of a folder that have a JSON beside them, or the videos that a text file names."""
     if os.path.isdir(path):
         videos = [os.path.join(path, name) for name in find_videos(path)]
         videos = [video for video in videos if os.path.isfile(_path_truth(video))]
@@ -138,10 +137,10 @@ def _read_source(source, path):
 
 
 def localise(pixels, device, sampling, truths, folder):
-    """Measure all `truths`; writes a row for each source into localisation.csv in `folder`.
+    """Score all `truths` and write localisation.csv, a row for each source, into `folder`.
 
-    pixels: a `models.pixels.PixelSeparator` on `device`; sampling: a `dataset.music.Sampling`. Returns
-    {kind: {"count", "failed", measure: mean over videos}}.
+    pixels: a `PixelSeparator` on `device`; sampling: a `dataset.music.Sampling`. Returns
+    {kind: {"count", "failed", score: mean over videos}}.
     """
     rows = []
     for truth in progress(truths, desc="localisation", unit="video"):
@@ -157,10 +156,10 @@ def localise(pixels, device, sampling, truths, folder):
 
 
 def _measure(truth, pixels, device, sampling):
-    """{measure: [N]} of places, and for duets of sounds. Raises UserError, in words."""
+    """{score: [N]} of one video. Raises UserError if it cannot be used."""
     with tempfile.TemporaryDirectory() as work:
-        unpacked = unpack(truth.video, work, sampling.frame_rate, sampling.aud_rate)
-        unpacked = unpacked._replace(own_sound=unpacked.sound)  # scores are of what the networks hear
+        unpacked = unpack(truth.video, work, sampling.fps, sampling.aud_rate)
+        unpacked = unpacked._replace(own_sound=unpacked.sound)  # score what the networks hear
         video = Video(unpacked, sampling, pixels.separator.spectral.hop)
         analysis = analyse(video, pixels, device)
         boxes = np.stack([cells_of(source.box, unpacked.size, analysis.shape) for source in truth.sources])
@@ -177,7 +176,7 @@ def _measure(truth, pixels, device, sampling):
 
 
 def _read_track(path, work, video):
-    """[L] the sound file at `path`, as the networks would hear it; cut or filled up to the video's length."""
+    """[L] the sound file at `path`, mono at the networks' rate, cut or zero-padded to the video's length."""
     converted = os.path.join(work, "track.wav")
     try:
         run_ffmpeg(["-i", file_url(path), "-map", "0:a:0", "-ac", "1", "-ar", str(video.rate), converted])
@@ -188,7 +187,7 @@ def _read_track(path, work, video):
 
 
 def passed_energy(video, pixels, device, analysis, tracks):
-    """[N, h, w] share of the energy of each track [N, L] that each cell's mask passes, over all windows."""
+    """[N, h, w] share of the energy of each track [N, L] that each cell's mask passes, over the video."""
     spectral, length = pixels.separator.spectral, video.sampling.aud_len
     tracks = torch.nn.functional.pad(torch.from_numpy(tracks), (0, length))
     passed, whole, done = 0.0, 0.0, 0
@@ -196,7 +195,7 @@ def passed_energy(video, pixels, device, analysis, tracks):
         for batch in video.windows("comparing"):
             maps = torch.from_numpy(analysis.maps[done : done + len(batch)]).to(device)
             done += len(batch)
-            _, feat_sound = pixels.listen(torch.stack([window.mix for window in batch]).to(device))
+            _, feat_sound = pixels.sound_features(torch.stack([window.mix for window in batch]).to(device))
             for n, window in enumerate(batch):
                 true = tracks[:, window.start : window.start + length].to(device)
                 power = spectral.stft(true).abs().square().flatten(1)
@@ -210,7 +209,7 @@ def passed_energy(video, pixels, device, analysis, tracks):
 
 
 def _score_places(energy, boxes):
-    """{measure: [N]} of non-negative maps [N, h, w] and true cells bool [N, h, w]."""
+    """{score: [N]} of energy maps [N, h, w] against true cells bool [N, h, w]."""
     energy, boxes = energy.reshape(len(energy), -1), boxes.reshape(len(boxes), -1)
     clear = energy**2 / np.maximum(energy.sum(axis=0), 1e-30)
     return {
@@ -221,13 +220,13 @@ def _score_places(energy, boxes):
 
 
 def _synthesise(video, pixels, device, analysis, regions):
-    """[N, L] the sounds of regions bool [N, h, w], as separate.py makes them."""
+    """[N, L] the sounds of regions bool [N, h, w], made as separate.py makes them."""
     chunks = synthesise(video, pixels, device, analysis, Rendering(regions, consistent=True))
     return np.concatenate([sounds[:-1, 0] for sounds, _ in chunks], axis=1)
 
 
 def score_sounds(tracks, mix, at_boxes, automatic):
-    """{measure: [N] dB} of estimates against tracks, all [N, L]. Raises UserError where one is silent."""
+    """{score: [N] dB} of estimates against tracks, all [N, L]. Raises UserError if one is silent."""
     status = find_silence(tracks, np.concatenate([at_boxes, automatic]), mix)
     if status:
         raise UserError(status)
@@ -258,7 +257,7 @@ def _summarize(kind, results):
 
 
 def _write_rows(path, rows):
-    """A row for each source; rows: of (Truth, {measure: [N]}, empty for videos that were left out)."""
+    """Write a row for each source; rows: list of (Truth, {score: [N]}), {} for videos that were skipped."""
     with (
         replacing(path) as temporary,
         open(temporary, "w", newline="", encoding="utf-8", errors=ERRORS) as file,
@@ -273,7 +272,7 @@ def _write_rows(path, rows):
 
 
 def localisation_line(summary):
-    """What `localise` returned, in a line."""
+    """One line of the scores that `localise` returns."""
     names = {"sdr_boxes": "SDR at boxes", "sdr_automatic": "automatic", "sdr_mixture": "mixture"}
     names |= {"pointing": "pointing", "pointing_chance": "chance", "energy_in_box": "energy in box"}
     parts = []

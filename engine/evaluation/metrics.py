@@ -1,12 +1,6 @@
 """Scores of separated sounds: SDR, SIR and SAR of BSS Eval v3, on the device or by mir_eval, and SI-SDR.
 
-BSS Eval allows each true source a filter of 512 taps: an estimate is projected on the delays of its own
-source (the target), and on those of all sources (the target and the interference); the rest is artifacts. The
-least squares problems depend on the true sources alone: they are factorised once for all estimates.
-
-B mixtures, N sources, M estimates, L samples. Sounds are cut into blocks, each with the `TAPS` - 1 samples
-before it, so that correlations and filters need short transforms only. Energies are those of the waves that
-remain, not differences of energies, which would lose all digits where little remains.
+B mixtures, N sources, L samples.
 """
 
 import numpy as np
@@ -14,10 +8,10 @@ import torch
 
 from engine.evaluation.bss_eval import bss_eval, bss_eval_reference
 
-SILENCE = 1e-5  # a sound whose absolute samples sum to less is silent: no ratio to it is defined
+SILENCE = 1e-5  # a sound whose absolute samples sum to less is silent: no score is defined
 SILENT_ESTIMATE = "silent estimate"
 SCORES = ("sdr", "sir", "sar", "si_sdr", "sdr_mixture", "sdr_oracle")
-FIXED = ("sdr_mixture", "sdr_oracle")  # those in which the networks have no part
+FIXED = ("sdr_mixture", "sdr_oracle")  # independent of the networks
 
 
 def si_sdr(sources, estimates):
@@ -32,7 +26,7 @@ def si_sdr(sources, estimates):
 
 
 def find_silence(sources, estimates, mix):
-    """Why a mixture cannot be scored: "silent mixture", "silent source", "silent estimate"; "" if it can.
+    """Why a mixture cannot be scored: "silent mixture", "silent source" or "silent estimate"; "" if it can.
 
     sources and estimates [N, L], mix [L]: arrays.
     """
@@ -47,13 +41,13 @@ def find_silence(sources, estimates, mix):
 
 @torch.inference_mode()
 def score_batch(sources, estimates, mix, oracle, swapped=False, fixed=True):
-    """A list of B {score: [N] dB}, of mixtures that are not silent, see `find_silence`.
+    """A list of B {score: [N] dB} for mixtures that are not silent, see `find_silence`.
 
-    sources, estimates and oracle [B, N, L], mix [B, L]: tensors on a device, which computes. Scores are
-    sdr, sir, sar, si_sdr: of the estimates; and unless `fixed` is False
-    sdr_mixture: of the mixture as every estimate; sdr_oracle: of `oracle`, the mixture under the true masks
-    (nan where that is silent); with `swapped` also
-    sdr_swapped: of the estimates handed round by one, as if each source had been shown another's pictures.
+    sources, estimates and oracle [B, N, L], mix [B, L]: tensors; the scores are computed on their device.
+    sdr, sir, sar, si_sdr: of the estimates;
+    if `fixed`: sdr_mixture, of the mixture as every estimate, and sdr_oracle, of `oracle`, the mixture under
+    the true masks (NaN if that is silent);
+    if `swapped`: sdr_swapped, of the estimates shifted by one source, as if the pictures were swapped.
     """
     count = sources.shape[1]
     others = [oracle, mix[:, None]] if fixed else []
@@ -72,7 +66,7 @@ def score_batch(sources, estimates, mix, oracle, swapped=False, fixed=True):
 
 
 def score_reference(sources, estimates, mix, oracle, swapped=False, fixed=True):
-    """{score: [N] dB} as `score_batch` gives for one mixture of arrays without B, by mir_eval."""
+    """`score_batch` for one mixture, by mir_eval: arrays without the B axis in, {score: [N] dB} out."""
     tensors = torch.from_numpy(sources), torch.from_numpy(estimates)
     sources, estimates, oracle = (np.asarray(x, np.float64) for x in (sources, estimates, oracle))
     sdr, sir, sar = bss_eval_reference(sources, estimates)
@@ -90,9 +84,9 @@ def score_reference(sources, estimates, mix, oracle, swapped=False, fixed=True):
 
 
 def summarize(scores):
-    """{score: mean in dB}: the mean over the sources of a mixture, then over mixtures; None without any.
+    """{score: mean in dB}: over the sources of a mixture, then over mixtures; None if there are none.
 
-    scores: a list of what `score_batch` gives.
+    scores: a list as `score_batch` returns it.
     """
     if not scores:
         return {}

@@ -9,7 +9,7 @@ from utils import replacing, save_json
 
 
 def summary_line(summary):
-    """The line that earlier implementations print too, and after it what they had not."""
+    """One line of scores: first what earlier implementations print, then the scores added here."""
 
     def value(key, digits=2):
         return "none" if summary.get(key) is None else f"{summary[key]:.{digits}f}"
@@ -27,7 +27,7 @@ def summary_line(summary):
 
 
 def write_metrics(folder, summary, results):
-    """metrics.json, the summary, and metrics.csv, a row for each mixture and source."""
+    """Write metrics.json, the summary, and metrics.csv, a row for each source of each mixture."""
     save_json(os.path.join(folder, "metrics.json"), summary)
     keys = list(dict.fromkeys([*SCORES, *(key for result in results for key in result.scores)]))
     with (
@@ -44,6 +44,6 @@ def write_metrics(folder, summary, results):
 
 
 def write_page(folder, summary, results, options, history, title):
-    """index.html in `folder`, of the rows that the results have."""
+    """Write index.html in `folder` from the rows of the results."""
     rows = [result.row for result in sorted(results, key=lambda result: result.index) if result.row]
     viz.write_page(folder, rows, summary, options, history, title)

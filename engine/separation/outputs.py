@@ -1,8 +1,10 @@
-"""What separate.py writes of a video: sounds, videos, numbers and the page."""
+"""The outputs of separating a video: sounds, videos, numbers and the page."""
 
 import contextlib
 import glob
+import json
 import os
+import tempfile
 from typing import NamedTuple
 
 import numpy as np
@@ -19,44 +21,76 @@ from pages import listen, overlay
 from utils import UserError, replacing, save_json
 
 COLOURS = ("#e4572e", "#2e86ab", "#5fad56", "#b07bac", "#f2c14e", "#4d9de0", "#e15554", "#3bb273")
-MAX_COLUMNS = 2000  # of the spectrogram of the whole
-SPECTROGRAM_SECONDS = 0.1  # of one of its columns
-THUMBNAIL = 320  # pixels of its width
+MAX_COLUMNS = 2000  # of the whole video's spectrogram
+SPECTROGRAM_SECONDS = 0.1  # STFT window of a column
+THUMBNAIL = 320  # pixels, the longer side
 
 
 class Request(NamedTuple):
-    """What the user asks for."""
+    """What to separate, and how."""
 
     num_sources: int = 2
     points: list | None = None  # of (x, y), pixels of the video
     boxes: list | None = None  # of (x, y, width, height)
     consistent: bool = True
-    own_rate: int | None = None  # samples/s of what is written, None: the video's
-    path_sound: str | None = None  # of a picture
-    notes: tuple = ()  # lines for the page
+    own_rate: int | None = None  # samples/s of the outputs, None: the video's
+    path_sound: str | None = None  # the sound of a picture
+    notes: tuple = ()  # lines of text for the page
 
 
-def write_outputs(path, folder, work, pixels, sampling, request):
-    """Take the video at `path` apart into `folder`; `work` is an empty folder for the meantime.
+class Separated(NamedTuple):
+    """What separation left in a folder. K sources, Ch channels, S samples; W windows, h * w cells."""
 
+    folder: str  # of index.html, the sounds and the videos
+    rate: int  # samples/s
+    sources: np.ndarray  # float32 [K, Ch, S]
+    residual: np.ndarray  # float32 [Ch, S]: with the sources it adds up to the video's sound
+    times: np.ndarray  # [W] seconds, the middle of each window
+    energy: np.ndarray  # [W, h, w], sound energy of each cell, >= 0
+
+
+def read_outputs(folder):
+    """The `Separated` that `separate_video` wrote into `folder`."""
+    with open(os.path.join(folder, "separated.json"), encoding="utf-8") as file:
+        numbers = json.load(file)
+    files = [*(source["file"] for source in numbers["sources"]), "residual.wav"]
+    sounds = []
+    for name in files:
+        with open(os.path.join(folder, name), "rb") as file:
+            wave, rate = soundfile.read(file, dtype="float32", always_2d=True)
+        sounds.append(wave.T)
+    *sources, residual = sounds
+    times, energy = np.array(numbers["times"]), np.array(numbers["energy"])
+    return Separated(folder, rate, np.stack(sources), residual, times, energy)
+
+
+def separate_video(path, folder, pixels, sampling, request):
+    """Separate the video at `path`; sounds, maps and page go to `folder`.
+
+    pixels: a `PixelSeparator` on its device; sampling: a `dataset.music.Sampling`; request: a `Request`.
     Returns a line about it. Raises UserError if the video cannot be used.
     """
+    with tempfile.TemporaryDirectory() as work:
+        return _separate_video(path, folder, work, pixels, sampling, request)
+
+
+def _separate_video(path, folder, work, pixels, sampling, request):
     device = next(pixels.parameters()).device
-    rates = sampling.frame_rate, sampling.aud_rate
+    rates = sampling.fps, sampling.aud_rate
     unpacked = unpack(path, work, *rates, request.path_sound, request.own_rate)
     video = Video(unpacked, sampling, pixels.separator.settings.stft_hop)
     analysis = analyse(video, pixels, device)
     regions, labels = find_regions(analysis, unpacked.size, request)
     parts, gains = places.basis(analysis.gram)
     for old in glob.glob(os.path.join(glob.escape(folder), "source[0-9]*.wav")):
-        os.remove(old)  # of an earlier run, perhaps with more sources
+        os.remove(old)  # of an earlier run that may have had more sources
     names = [f"source{n}" for n in range(1, len(regions) + 1)]
     chunks = synthesise(video, pixels, device, analysis, Rendering(regions, request.consistent, parts))
     page = listen.PageWriter(folder, video.rate, gains.shape[1] + len(names) + 1)
     energies = _write_sounds(chunks, folder, [*names, "residual"], video, page)
     times = [video.centre(start) for start in video.starts]
     colours = places.colours(analysis.gram).reshape(*analysis.shape, 3)
-    _write_videos(unpacked, folder, analysis.energy, colours, times, sampling.frame_rate)
+    _write_videos(unpacked, folder, analysis.energy, colours, times, sampling.fps)
     sources = _describe(names, labels.reshape(analysis.shape), energies)
     line = f"{unpacked.seconds:.1f} s, " + ", ".join(f"{s['name']} {s['share']:.0%}" for s in sources)
     _write_numbers(folder, path, unpacked, analysis, times, sources, request)
@@ -65,9 +99,9 @@ def write_outputs(path, folder, work, pixels, sampling, request):
 
 
 def find_regions(analysis, size, request):
-    """Cells bool [K, h, w] of each source, and [P] the source that each cell is counted to, -1 for none.
+    """(bool [K, h, w] cells of each source, [P] the source of each cell, -1 for none).
 
-    size: (width, height) of the video. Raises UserError for points and boxes that lie outside of it.
+    size: (width, height) of the video. Raises UserError for points and boxes outside of it.
     """
     shape = analysis.shape
     if not (request.points or request.boxes):
@@ -81,14 +115,14 @@ def find_regions(analysis, size, request):
 
 
 def _write_sounds(chunks, folder, names, video, page):
-    """Write a wav for each name and hand everything to the page, as it comes. Returns the names' energies."""
+    """Write a wav for each name and pass all chunks on to the page. Returns the energy of each name."""
     energies = np.zeros(len(names))
     with contextlib.ExitStack() as stack:
         files = []
         for name in names:
             path = stack.enter_context(replacing(os.path.join(folder, f"{name}.wav")))
             options = {"samplerate": video.rate, "channels": video.channels, "subtype": "PCM_16"}
-            files.append(stack.enter_context(soundfile.SoundFile(path, "w", **options)))
+            files.append(stack.enter_context(soundfile.SoundFile(os.fsencode(path), "w", **options)))
         for separated, streams in chunks:
             for file, wave in zip(files, separated, strict=True):
                 file.write(np.clip(wave.T, -1, 1))
@@ -113,7 +147,7 @@ def _write_videos(unpacked, folder, energy, colours, times, fps):
 
 
 def _describe(names, labels, energies):
-    """The sources, for the page and for separated.json."""
+    """The sources as the page and separated.json describe them."""
     total = max(energies.sum(), 1e-30)
     return [
         {

@@ -1,7 +1,7 @@
-"""Any video -> the sound of its places, in two passes of sliding windows: memory does not grow with length.
+"""Separate a video of any length in two passes over overlapping windows; memory does not grow with length.
 
-The first pass listens to every cell of the picture (`engine.places`), which decides on regions and on the
-basis of the page's sounds; the second makes the waveforms (`engine.windows`), a window at a time.
+The first pass analyses the sound of every cell (`places`): it gives the regions and the basis of the page's
+sounds. The second pass makes the waveforms (`windows`), one window at a time.
 """
 
 from typing import NamedTuple
@@ -15,17 +15,16 @@ from engine.separation import places
 from engine.separation.windows import MaskedSynthesis, OverlapAdd, plan
 from utils import progress
 
-WINDOW_OVERLAP = 2  # windows that each moment lies in
-BATCH = 4  # windows at a time
-# Sizes in which pictures are looked at, times that of training: who plays beside others is smaller in the
-# picture than who plays alone.
+WINDOW_OVERLAP = 2  # windows that cover each moment
+BATCH = 4  # windows in a batch
+# Picture sizes, relative to training: a player in a duet appears smaller than one who plays alone.
 SCALES = (1.0, 1.4, 1.8)
 
 
 class Window(NamedTuple):
-    """What the networks listen to."""
+    """One input of the sound network."""
 
-    start: int  # first sample at the networks' rate
+    start: int  # first sample, at the networks' rate
     mix: torch.Tensor  # [L]
 
 
@@ -39,7 +38,7 @@ class Video:
         self.rate, self.channels, self.num_samples = info.samplerate, info.channels, info.frames
         length = sampling.aud_len
         self.net_samples = soundfile.info(unpacked.sound).frames
-        # The last hops of a window do not come back from the STFT: they are left to the next one.
+        # The iSTFT does not give back the last hops of a window: the next one covers them.
         self.starts = plan(self.net_samples, length - 2 * stft_hop, length // WINDOW_OVERLAP)
 
     def centre(self, start):
@@ -48,7 +47,7 @@ class Video:
         return (start + end) / 2 / self.sampling.aud_rate
 
     def windows(self, label):
-        """All windows, in batches (lists of `Window`), with a progress bar."""
+        """All windows in batches (lists of `Window`), with a progress bar."""
         with progress(total=len(self.starts), desc=label, unit="window", leave=False) as bar:
             for first in range(0, len(self.starts), BATCH):
                 batch = [self._window(start) for start in self.starts[first : first + BATCH]]
@@ -56,17 +55,17 @@ class Video:
                 bar.update(len(batch))
 
     def own_window(self, start, length):
-        """[channels, length] of the sound at its own rate, from sample `start` on; zero where it ends."""
+        """[channels, length] of the sound at its own rate from sample `start`, zero-padded at the end."""
         with soundfile.SoundFile(self.unpacked.own_sound) as file:
             file.seek(min(start, file.frames))
             wave = file.read(length, dtype="float32", always_2d=True, fill_value=0.0)
         return torch.from_numpy(wave.T.copy())
 
     def pictures(self, start):
-        """The pictures around the middle of a window in several sizes, uint8 [3, T, H, W] each."""
+        """The frames around the middle of a window in several sizes, uint8 [3, T, H, W] each."""
         s = self.sampling
         last = self.unpacked.num_frames
-        centre = round(self.centre(start) * s.frame_rate + 0.5)
+        centre = round(self.centre(start) * s.fps + 0.5)
         numbers = [centre + (i - s.num_frames // 2) * s.stride_frames for i in range(s.num_frames)]
         numbers = [min(max(number, 1), last) for number in numbers]
         sizes = [round(scale * s.img_size) for scale in SCALES]
@@ -80,14 +79,16 @@ class Video:
 
 
 def analyse(video, pixels, device):
-    """The first pass: `places.Analysis` of a `Video` by a `models.pixels.PixelSeparator`."""
+    """The first pass: the `places.Analysis` of a `Video` by a `PixelSeparator`."""
 
     def windows():
         for batch in video.windows("listening"):
             sizes = zip(*(video.pictures(window.start) for window in batch), strict=True)
-            maps = pixels.look([torch.stack(pictures).to(device) for pictures in sizes])
-            magnitude, feat_sound = pixels.listen(torch.stack([window.mix for window in batch]).to(device))
-            for n in range(len(batch)):  # the cells' masks are large
+            maps = pixels.feature_map([torch.stack(pictures).to(device) for pictures in sizes])
+            magnitude, feat_sound = pixels.sound_features(
+                torch.stack([window.mix for window in batch]).to(device)
+            )
+            for n in range(len(batch)):  # one at a time: masks of all cells are large
                 here = slice(n, n + 1)
                 yield maps[here], magnitude[here], pixels.cell_masks(maps[here], feat_sound[here])
 
@@ -96,18 +97,17 @@ def analyse(video, pixels, device):
 
 
 class Rendering(NamedTuple):
-    """What the second pass makes of each window."""
+    """What the second pass makes."""
 
-    regions: np.ndarray  # bool [K, h, w], a source each
-    consistent: bool  # whether the sources share what they claim
+    regions: np.ndarray  # bool [K, h, w], one for each source
+    consistent: bool  # whether overlapping sources share the sound
     parts: np.ndarray | None = None  # [P, R], see `places.basis`; None: no streams
 
 
 def synthesise(video, pixels, device, analysis, rendering):
-    """The second pass: yields consecutive samples, ([K + 1, channels, n] of sounds, [R, n] of streams).
+    """The second pass: yields consecutive ([K + 1, channels, n] sounds, [R, n] streams).
 
-    The sounds are the sources, which are those of the regions as each window's pictures show them, and the
-    residual, which is what they leave of the video's.
+    The sounds are the sources, one for each region, and the residual: the video's sound minus the sources.
     """
     s, spectral = video.sampling, pixels.separator.spectral
     synthesis = MaskedSynthesis(video.rate, s.aud_rate, spectral.n_fft, spectral.hop, s.aud_len).to(device)
@@ -117,8 +117,10 @@ def synthesise(video, pixels, device, analysis, rendering):
     with torch.inference_mode():
         for batch, maps in zip(video.windows("separating"), _batches(analysis.maps), strict=True):
             maps = torch.from_numpy(maps).to(device)
-            _, feat_sound = pixels.listen(torch.stack([window.mix for window in batch]).to(device))
-            masks = pixels.region_masks(pixels.describe(maps, regions), feat_sound, rendering.consistent)
+            _, feat_sound = pixels.sound_features(torch.stack([window.mix for window in batch]).to(device))
+            masks = pixels.region_masks(
+                pixels.region_features(maps, regions), feat_sound, rendering.consistent
+            )
             for n, window in enumerate(batch):
                 start = round(window.start * video.rate / s.aud_rate)
                 wave = video.own_window(start, synthesis.length).to(device)
@@ -138,7 +140,7 @@ def _batches(array):
 
 
 def _join(video, first, separated, streams):
-    """Whole samples from `first` on, with what the sources leave of the sound; nothing if there are none."""
+    """Finished samples from `first` on, with the residual; nothing if there are none yet."""
     if separated is None:
         return
     residual = video.own_window(first, separated.shape[2]) - separated.sum(dim=0)

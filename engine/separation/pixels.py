@@ -1,4 +1,4 @@
-"""The sound of every place in a picture: the networks of a Separator, asked by cells and by regions.
+"""Masks for the cells and regions of a picture, by the networks of a trained Separator.
 
 h, w: the cells of the vision network's map; P = h * w; N regions; F, T of a warped spectrogram.
 """
@@ -11,52 +11,53 @@ from models.activation import activate
 from models.separator import EPSILON
 from models.vision_net import POOLS
 
-MIN_SUM = 0.1  # of the masks of all regions, below which they leave the rest to nobody
+MIN_SUM = 0.1  # below this mask sum, bins stay partly unassigned
 
 
 class PixelSeparator(nn.Module):
-    """A trained Separator as a user of videos needs it; nothing here is trained."""
+    """A trained Separator for inference on cells and regions of pictures."""
 
     def __init__(self, separator, num_mix=2):
         super().__init__()
         self.separator = separator.eval().requires_grad_(False)
         self.num_mix = num_mix
 
-    def look(self, sizes):
-        """The same pictures in several sizes, uint8 [B, 3, T, H, W] each, the finest last -> their mean map.
+    def feature_map(self, sizes):
+        """Image features [B, C, h, w], pooled over time, before their activation; mean over picture sizes.
 
-        Image features [B, C, h, w] with the cells of the finest, pooled over time, not activated.
+        sizes: the same pictures in several sizes, uint8 [B, 3, T, H, W] each, the largest last; h, w are
+        its cells.
         """
-        maps = [self._look(frames) for frames in sizes]
+        maps = [self._feature_map(frames) for frames in sizes]
         cells = maps[-1].shape[2:]
         maps = [F.interpolate(each, cells, mode="bilinear", align_corners=False) for each in maps]
         return torch.stack(maps).mean(dim=0)
 
-    def _look(self, frames):
+    def _feature_map(self, frames):
         net_frame = self.separator.net_frame
         with self.separator.autocast(frames.device):
             maps = net_frame.forward_multiframe(self.separator.normalise(frames[:, None]), pool=False)
         return POOLS[net_frame.pool_type](maps.float(), (1, *maps.shape[3:]))[:, :, 0]
 
-    def describe(self, maps, regions):
-        """Image features [B, N, C], pooled as in training, of regions bool [N, h, w] of maps [B, C, h, w]."""
+    def region_features(self, maps, regions):
+        """Image features [B, N, C] of regions bool [N, h, w] in maps [B, C, h, w], pooled as in training."""
         pool = POOLS[self.separator.net_frame.pool_type]
         picked = [pool(maps[:, :, None, None, region], 1).flatten(1) for region in regions]
         activation = self.separator.settings.img_activation
         return torch.stack([activate(one, activation) for one in picked], dim=1)
 
-    def listen(self, mix):
+    def sound_features(self, mix):
         """Waveforms [B, L] -> warped magnitude [B, F, T] and sound features [B, C, F, T]."""
         spectral = self.separator.spectral
         magnitude = spectral.warp(spectral.stft(mix).abs())
         with self.separator.autocast(mix.device):
-            return magnitude, self.separator.listen(magnitude + EPSILON)
+            return magnitude, self.separator.sound_features(magnitude + EPSILON)
 
     def cell_masks(self, maps, feat_sound):
-        """Masks [B, P, F, T] of each cell of maps [B, C, h, w].
+        """Masks [B, P, F, T] of the cells of maps [B, C, h, w].
 
-        Logits that were trained under a softmax mean something only beside one another: each cell then
-        competes with the rest of its picture, which is `num_mix - 1` other sources on average.
+        Logits trained under a softmax are only meaningful relative to each other: each cell then competes
+        with the average cell of its picture, which stands for `num_mix - 1` other sources.
         """
         settings = self.separator.settings
         cells = activate(maps, settings.img_activation).flatten(2).transpose(1, 2)
@@ -67,7 +68,7 @@ class PixelSeparator(nn.Module):
         return torch.sigmoid((logits - average) * self.num_mix / (self.num_mix - 1))
 
     def region_masks(self, features, feat_sound, consistent=True):
-        """Masks [B, N, F, T] of regions' features [B, N, C]; consistent: they share what they claim."""
+        """Masks [B, N, F, T] of region features [B, N, C]; consistent: they share the sound."""
         masks = activate(self._logits(features, feat_sound), self.separator.settings.output_activation)
         if consistent and self.separator.settings.output_activation != "softmax":
             masks = masks / masks.sum(dim=1, keepdim=True).clamp_min(MIN_SUM)

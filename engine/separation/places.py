@@ -1,8 +1,7 @@
-"""What the places of a picture sound like: which sound alike, how loud each is, and a few streams of which
-the sound of any place can be put together.
+"""What the cells of a picture sound like: groups of similar cells, their energy, and a basis of streams.
 
-All of it comes from the Gram matrix of the cells' sounds, [P, P]: inner products of their masked spectrograms
-over the whole video. P = h * w cells; W windows.
+Everything is computed from the Gram matrix [P, P] of the cells' sounds: the inner products of their masked
+spectrograms over the whole video. P = h * w cells; W windows.
 """
 
 import warnings
@@ -14,20 +13,18 @@ from sklearn.exceptions import ConvergenceWarning
 
 from utils import UserError
 
-MAX_STREAMS = 12  # of the basis
-MIN_CAPTURED = (
-    0.99  # correlation of a cell's sound with what the basis gives, which more streams are taken for
-)
-LOUD = 0.02  # of the loudest cell's energy: quieter ones are not asked for that
-NUM_DIMENSIONS = 8  # of the space in which cells are grouped
-MIN_SPREAD = 0.01  # of the embedding, where sounds are of length 1: closer ones are equal but for rounding
-CORE = 0.5  # share of a group's cells, those least like the other groups, that speak for it
+MAX_STREAMS = 12  # size of the basis
+MIN_CAPTURED = 0.99  # streams are added until each cell's sound and its reconstruction correlate so well
+LOUD = 0.02  # of the loudest cell's energy: quieter cells need not reach MIN_CAPTURED
+NUM_DIMENSIONS = 8  # of the embedding that is clustered
+MIN_SPREAD = 0.01  # of the embedding of unit-length sounds: below it, differences are rounding errors
+CORE = 0.5  # share of a group's cells that represent it: those least like the other groups
 
 
 class Analysis(NamedTuple):
-    """A video's places."""
+    """What the first pass found out about a video's cells."""
 
-    maps: np.ndarray  # [W, C, h, w] image features of each window, not activated
+    maps: np.ndarray  # [W, C, h, w] image features of each window, before their activation
     energy: np.ndarray  # [W, h, w]
     gram: np.ndarray  # [P, P]
 
@@ -51,7 +48,7 @@ def analyse(windows):
 
 
 def embed(gram):
-    """[P, D] the places by their sounds, whatever their loudness; the mean is taken off."""
+    """[P, D] an embedding of the cells by their sounds, independent of loudness, with zero mean."""
     norms = np.sqrt(np.maximum(np.diag(gram), 1e-12 * np.diag(gram).max() + 1e-30))
     values, vectors = np.linalg.eigh(gram / norms / norms[:, None])
     points = vectors[:, ::-1] * np.sqrt(np.maximum(values[::-1], 0))
@@ -62,15 +59,15 @@ def embed(gram):
 
 
 def group(gram, num_groups, seed=0):
-    """Cells bool [K, P] that speak for each of `num_groups` kinds of sound, and every cell's group [P].
+    """Group the cells by sound: (bool [K, P] cells that represent each group, [P] every cell's group).
 
-    k-means of the cells' sounds, weighted by energy; the cells least like the other groups speak for one.
-    Where there are fewer kinds than asked for, the loudest cells are groups of their own.
+    k-means on the cells' embedding, weighted by energy. If there are fewer distinct sounds than `num_groups`,
+    the loudest cells become groups of their own.
     """
     points, weights = embed(gram), np.diag(gram)
     weights = weights / max(weights.max(), 1e-30) + 1e-6
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer kinds than groups
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct sounds than groups
         model = KMeans(num_groups, n_init=10, random_state=seed).fit(points, sample_weight=weights)
     distances = model.transform(points)
     labels = distances.argmin(axis=1)
@@ -87,17 +84,17 @@ def group(gram, num_groups, seed=0):
 
 
 def colours(gram):
-    """uint8 [P, 3]: three main components of the sounds as colours; equal sounds, equal colours."""
+    """uint8 [P, 3]: the first three principal components of the sounds as RGB."""
     points = np.pad(embed(gram), ((0, 0), (0, 3)))[:, :3]
     spread = max(np.abs(points).max(), MIN_SPREAD)
     return np.round((points / spread + 1) / 2 * 255).astype(np.uint8)
 
 
 def basis(gram):
-    """The streams that the page plays: (parts [P, R], gains [P, R]).
+    """A basis of R streams for the page: (parts [P, R], gains [P, R]).
 
-    Stream r is the sum of parts[p, r] times the sound of place p, and never louder than the mixture; the
-    sound of p is nearly the sum of gains[p, r] times stream r.
+    Stream r is the sum over cells p of parts[p, r] times the sound of p, and never louder than the mixture.
+    The sound of p is approximately the sum over r of gains[p, r] times stream r.
     """
     energy = np.diag(gram)
     norms = np.sqrt(np.maximum(energy, LOUD * energy.max()) + 1e-30)
@@ -114,7 +111,10 @@ def basis(gram):
 
 
 def cells_of(rectangle, size, shape):
-    """Cells bool [h, w] whose centres lie in (x, y, width, height) of a video of `size`, or the next one."""
+    """bool [h, w]: cells with their centre in a rectangle (x, y, width, height), or else the nearest one.
+
+    size: (width, height) of the video. Raises UserError if the rectangle begins outside of it.
+    """
     x, y, width, height = rectangle
     if x >= size[0] or y >= size[1]:
         raise UserError(f"({x:g}, {y:g}) lies outside of the video, which is {size[0]} × {size[1]} pixels")

@@ -1,4 +1,4 @@
-"""A video, or a picture and a sound, as separation reads it: pictures, sound at two rates, a small copy."""
+"""Unpack a video, or a picture with a sound, for separation: frames, sound at two rates, a small copy."""
 
 import io
 import os
@@ -12,15 +12,15 @@ from utils import UserError, file_url, replacing, run_ffmpeg
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 MAX_WIDTH, MAX_HEIGHT = 854, 480  # pixels of the copy for browsers
-CRF = 26  # of its pictures: constant quality, 0 the best
-CRF_STILL = 8  # of a picture's that becomes a video
-KEY_SECONDS = 1  # between two pictures that a player can jump to
+CRF = 26  # H.264 quality of the copy, 0 the best
+CRF_STILL = 8  # H.264 quality of a picture that becomes a video
+KEY_SECONDS = 1  # between key frames, to which a player can seek
 
 
 class Unpacked(NamedTuple):
     """A video's parts on disk."""
 
-    video: str  # the video itself, or one that was made of a picture and a sound
+    video: str  # the video itself, or one made from a picture and a sound
     frames: str  # folder of pictures, numbered from 1
     num_frames: int
     sound: str  # wav at the networks' rate, mono
@@ -30,10 +30,10 @@ class Unpacked(NamedTuple):
 
 
 def unpack(path, folder, fps, rate, path_sound=None, own_rate=None):
-    """Unpack the video at `path` into the empty `folder`; with `path_sound`, `path` is a picture beside it.
+    """Unpack the video at `path` into the empty `folder`; with `path_sound`, `path` is a picture.
 
-    fps: pictures/s; rate: of the networks; own_rate: of the sound that is taken apart, None for the video's.
-    Raises UserError, in words, if the video cannot be used.
+    fps: frames/s; rate: samples/s of the networks; own_rate: samples/s of the sound to separate, None: the
+    video's. Raises UserError if the video cannot be used.
     """
     size = None
     if path_sound or path.lower().endswith(PICTURE_SUFFIXES):
@@ -55,7 +55,7 @@ def _size(path):
 
 
 def write_copy(path, path_copy, seconds):
-    """Write the first `seconds` of a video as H.264 and AAC of at most 480p, which every browser plays."""
+    """Write the first `seconds` of a video as H.264 and AAC of at most 480p, for any browser."""
     size = f"min(1,min({MAX_WIDTH}/max(iw,ih),{MAX_HEIGHT}/min(iw,ih)))"
     scale = f"scale=w='2*round(iw*min(sar,1)*{size}/2)':h='2*round(ih/max(sar,1)*{size}/2)',setsar=1"
     source = ["-i", file_url(path), "-map", "0:V:0", "-map", "0:a:0", "-t", f"{seconds:.3f}"]
@@ -67,7 +67,7 @@ def write_copy(path, path_copy, seconds):
 
 
 def _from_picture(path, path_sound, folder, fps):
-    """A video of one picture, upright, for as long as the sound lasts; and the picture's (width, height)."""
+    """(a video of one upright picture that lasts as long as the sound, (width, height) of the picture)."""
     if not path_sound:
         raise UserError("a picture needs a sound to go with it: --audio FILE")
     if not os.path.isfile(path_sound):

@@ -1,8 +1,8 @@
-"""Sound of any length through networks that take a window of it: masks per window -> waveforms, cross-faded.
+"""Sound of any length in overlapping windows: the masks of each window -> waveforms, cross-faded.
 
-Sound is at the video's own rate, masks are made at the network's: STFTs of both have the same windows and
-hops in seconds, up to rounding, and masks are interpolated between them. Above the network's band its highest
-rows decide.
+Sound keeps the video's sample rate, masks are made at the networks' rate. Both STFTs have the same window and
+hop in seconds, up to rounding; masks are interpolated from one to the other. Above the networks' band, the
+mean of the mask's highest rows is used.
 """
 
 import torch
@@ -10,12 +10,12 @@ from torch import nn
 
 from models.spectral import Resample
 
-TOP_ROWS = 16  # of a mask, whose mean is taken for all that is above the network's band
-FADE_FLOOR = 1e-3  # of a window's weight, so that one at the very end of a window counts too
+TOP_ROWS = 16  # rows of a mask whose mean is used above the networks' band
+FADE_FLOOR = 1e-3  # smallest weight of a sample, so that the first and last samples count too
 
 
 def plan(num_samples, length, hop):
-    """First samples of the windows of `length`, `hop` apart and the last less, that cover `num_samples`."""
+    """Start samples of windows of `length`, `hop` apart (the last may be closer), covering `num_samples`."""
     last = max(num_samples - length, 0)
     return [*range(0, last, hop), last]
 
@@ -36,7 +36,7 @@ class MaskedSynthesis(nn.Module):
         self.columns = Resample(num_times, _grid(seconds * net_rate / hop, num_times))
         self.register_buffer("above", (hertz > net_rate / 2)[:, None], persistent=False)
         self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
-        self.valid = (self.num_times - 1) * self.hop  # samples that come back
+        self.valid = (self.num_times - 1) * self.hop  # samples that the iSTFT gives back
 
     def forward(self, waves, masks):
         """[Ch, L'] and [N, F, T] -> [N, Ch, valid]."""
@@ -48,28 +48,28 @@ class MaskedSynthesis(nn.Module):
         return out.unflatten(0, masked.shape[:2])
 
     def fit(self, masks):
-        """Masks [N, F, T] on this STFT's rows and columns, [N, F', T']."""
+        """Masks [N, F, T] interpolated to this STFT's rows and columns, [N, F', T']."""
         top = masks[:, -TOP_ROWS:].mean(dim=1, keepdim=True)
         masks = torch.where(self.above, top, self.rows(masks))
         return self.columns(masks.transpose(1, 2)).transpose(1, 2)
 
 
 def _grid(position, size):
-    """Positions 0 … size - 1 as Resample has them, -1 … 1."""
+    """Positions 0 … size - 1 scaled to -1 … 1, as Resample takes them."""
     return 2 * position / (size - 1) - 1
 
 
 class OverlapAdd:
-    """Windows [N, Ch, valid], in order -> the sound that is whole so far. Their weights add up to 1."""
+    """Cross-fades windows [N, Ch, valid] that come in order; gives back samples once they are complete."""
 
     def __init__(self, valid, num_samples):
         self.weight = torch.hann_window(valid, periodic=False) + FADE_FLOOR
         self.num_samples = num_samples
-        self.begin = 0  # sample that the buffers begin with
+        self.begin = 0  # first sample in the buffers
         self.total = self.sums = None
 
     def add(self, start, waves):
-        """Take the window at sample `start`; returns the samples [N, Ch, n] before it, which are whole."""
+        """Add the window at sample `start`; returns the samples [N, Ch, n] before it, which are complete."""
         done = self._flush(start)
         missing = start + len(self.weight) - self.begin - (0 if self.sums is None else len(self.sums))
         if self.sums is None:
@@ -82,7 +82,7 @@ class OverlapAdd:
         return done
 
     def finish(self):
-        """The samples that are left, up to `num_samples`."""
+        """The remaining samples, up to `num_samples`."""
         return self._flush(self.num_samples)
 
     def _flush(self, end):

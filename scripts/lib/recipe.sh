@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Sourced by the scripts of MUSIC: the published recipe, and what there is to say if there is nothing to train on.
+# Sourced by the MUSIC scripts: the published recipe, and a check that there is training data.
 set -euo pipefail
 
-# What the networks are, what they take, and what they are scored on.
+# Networks, their input, and the validation data.
 networks=(
     --list_val data/val.csv
     --arch_sound unet7
@@ -26,8 +26,8 @@ networks=(
     --num_val 256
 )
 
-# How they are trained. The recipe's batches of 20 were for each of 4 GPUs, with 48 workers; --num_gpus and --workers
-# are left to main.py, which takes what the machine has.
+# Training. The published recipe used 4 GPUs with a batch of 20 on each, and 48 workers. --num_gpus and
+# --workers are left to main.py, whose defaults depend on the machine.
 training=(
     --mode train
     --id MUSIC
@@ -43,18 +43,19 @@ training=(
     --lr_steps 40 80
 )
 
-# Ends the script if there is no list of clips to train on and the arguments, main.py's, name no other.
+# Exit with an error if data/train.csv is missing and the arguments for main.py name no other list.
 need_data() {
     case " $* " in
     *" --list_train"* | *" --help "* | *" -h "*) return ;;
     esac
     [[ ! -f "$(dirname -- "${BASH_SOURCE[0]}")/../../data/train.csv" ]] || return 0
     cat >&2 <<'END'
-error: no data/train.csv, so nothing to train on. To get there:
-  1. download the videos of MUSIC (or your own) into data/videos/<category>/<id>.mp4
-  2. python -m dataset.preprocess      makes data/frames and data/audio
-  3. python create_index_files.py      makes data/train.csv and data/val.csv
-./scripts/preprocess_videos.sh does 2 and 3; ./scripts/demo.sh tries everything without any data.
+error: data/train.csv is missing: there is no data to train on. To create it:
+  1. Put videos at data/videos/<category>/<id>.mp4: your own, or MUSIC from ./scripts/download_MUSIC.sh
+  2. Run ./scripts/preprocess_videos.sh, which calls
+       python -m dataset.preprocess      writes data/frames and data/audio
+       python create_index_files.py      writes data/train.csv and data/val.csv
+To try everything without data, run ./scripts/demo.sh
 END
     exit 2
 }

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Sourced by the other scripts: goes to the project's folder, so that relative paths mean the same from anywhere,
-# and makes `python` one that has the requirements. The script may set REQUIREMENTS before.
+# Sourced by the other scripts. Changes to the project's folder, so that relative paths work from anywhere,
+# and makes sure that `python` has the requirements. A script may set REQUIREMENTS first.
 #
-# Uses the virtual environment that is active, else .venv, made with $PYTHON (python3) if it is not there. A stamp
-# in the environment says which requirements it holds: a second run installs nothing and needs no network.
+# Uses the active virtual environment, or else .venv, which it creates with $PYTHON (python3) if necessary. A
+# stamp in the environment records which requirements are installed: a second run installs nothing and needs
+# no network.
 set -euo pipefail
 
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." >/dev/null
@@ -25,11 +26,11 @@ find_environment() {
 
 make_environment() {
     local python="${PYTHON:-python3}"
-    command -v "$python" >/dev/null || fail "no $python: install Python 3.10 or later, or name one with PYTHON=…"
+    command -v "$python" >/dev/null || fail "no $python: install Python 3.10 or later, or set PYTHON=…"
     check_version "$python"
-    echo "Making a virtual environment in $environment" >&2
+    echo "Creating a virtual environment in $environment" >&2
     "$python" -m venv "$environment" ||
-        fail "cannot make $environment; Debian and Ubuntu need: apt-get install python3-venv"
+        fail "cannot create $environment; on Debian and Ubuntu, first run: apt-get install python3-venv"
 }
 
 check_version() {
@@ -45,11 +46,11 @@ install_requirements() {
     local stamp="$environment/.stamp-$1"
     [[ "$(cat "$stamp" 2>/dev/null)" != "$(checksum)" ]] || return 0
     echo "Installing $1 into $environment" >&2
-    # An installation that was interrupted, or another tool's, may lack pip.
+    # Environments of interrupted installations or of other tools may lack pip.
     python -m pip --version >/dev/null 2>&1 || python -m ensurepip --default-pip || fail "no pip in $environment"
-    python -m pip install --disable-pip-version-check -r "$1" || fail "cannot install $1; run this again to go on"
-    # Only now, so that what was interrupted is repeated. The developers' requirements include the others. An
-    # environment that is read-only is asked every time.
+    python -m pip install --disable-pip-version-check -r "$1" || fail "cannot install $1; run this again to retry"
+    # Written last, so that an interrupted installation is repeated. The development requirements include the
+    # others. In a read-only environment pip runs every time.
     checksum | tee "$environment/.stamp-requirements.txt" "$stamp" >/dev/null 2>&1 || true
 }
 

@@ -104,7 +104,11 @@ def outputs():
         loss, masks = nets.eval()(old_batch)
         out = separator.eval()(new_batch["mix"], new_batch["sources"], new_batch["frames"], separate=True)
     waves = torch.from_numpy(np.stack(reference.separate(masks, old_batch)))
-    return (loss, torch.cat(masks, dim=1), waves), (out["loss"].mean(), out["masks"], out["waves"]), new_batch
+    return (
+        (loss, torch.cat(masks, dim=1), waves),
+        (out["loss"].mean(), out["masks"], out["estimates"]),
+        new_batch,
+    )
 
 
 def test_networks_give_the_same(outputs):

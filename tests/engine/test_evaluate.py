@@ -18,7 +18,7 @@ from dataset.audio import read_window
 from dataset.frames import read_clip
 from dataset.index import Clip, write_index, write_mixtures
 from engine.evaluation.metrics import SCORES
-from engine.evaluation.report import summary_line, write_metrics
+from engine.evaluation.report import summary_line, write_metrics, write_page
 from engine.evaluation.results import Result
 from engine.failures import Failures
 from engine.loaders import build_val_loader
@@ -28,13 +28,13 @@ from utils import UserError
 
 
 def naive_sdr(sources, estimates):
-    """[N], no more than 100 dB: beyond, where a mixture is twice the same clip, there is only rounding."""
+    """[N], clipped at 100 dB: above it, in mixtures of a clip with itself, there is only rounding."""
     with pytest.warns(FutureWarning):
         return mir_eval.separation.bss_eval_sources(sources, estimates, False)[0].clip(max=100)
 
 
 def naive_waves(masks, mix):
-    """Masks [N, 256, T] by the published route: back to 512 rows by grid_sample, threshold, phase, iSTFT."""
+    """Estimates of masks [N, 256, T] as published: unwarp by grid_sample, threshold, phase, iSTFT."""
     columns = torch.linspace(-1, 1, masks.shape[-1])
     rows = 2 * torch.log(10 * torch.linspace(-1, 1, 512) + 11) / np.log(21) - 1
     grid = torch.stack([columns.expand(512, -1), rows[:, None].expand(-1, len(columns))], dim=-1)
@@ -45,7 +45,7 @@ def naive_waves(masks, mix):
 
 
 def test_scores_of_the_original_pairs_are_those_of_the_definition(tree, tmp_path):
-    """Everything but the networks again, naively: draw, cut, add, transform, mask, and score one by one."""
+    """Recompute everything but the networks naively: draw, cut, mix, transform, mask and score one by one."""
     root, clips = tree
     args = small_args("--list_val", f"{root}/val.csv", "--val_pairs", "original", "--num_val", "5")
     separator = make_separator(args)
@@ -85,8 +85,13 @@ def test_means_do_not_depend_on_the_batches(tree, tmp_path):
 def test_each_clip_is_looked_at_once_a_run(tree, tmp_path, monkeypatch):
     args = small_args("--list_val", f"{tree[0]}/val.csv", "--val_pairs", "original", "--num_val", "5")
     evaluator, looks = make_evaluator(args), []
-    look = evaluator.separator.look
-    monkeypatch.setattr(evaluator.separator, "look", lambda frames: looks.append(len(frames)) or look(frames))
+    features = evaluator.separator.image_features
+
+    def counted(frames):
+        looks.append(len(frames))
+        return features(frames)
+
+    monkeypatch.setattr(evaluator.separator, "image_features", counted)
     scores = []
     for _ in range(2):
         looks.clear()
@@ -94,7 +99,7 @@ def test_each_clip_is_looked_at_once_a_run(tree, tmp_path, monkeypatch):
         assert sum(looks) == len({clip for result in results for clip in result.clips}) < 10
         scores.append(np.stack([result.scores["si_sdr"] for result in results]))
         with torch.no_grad():
-            evaluator.separator.net_frame.fc.weight.mul_(-1)  # the next epoch's networks see something else
+            evaluator.separator.net_frame.fc.weight.mul_(-1)  # as if the networks had been trained on
     assert not np.allclose(*scores)
 
 
@@ -185,7 +190,7 @@ def test_a_picture_that_only_the_page_needs_does_not_stop_the_evaluation(tree, t
 
 @pytest.fixture
 def mixtures(tree, tmp_path):
-    """(file, names of the clips of each) of three mixtures, in no order that the clips have."""
+    """(file, clip names of each) of three mixtures, not in the order of the clips."""
     clips = tree[1]
     mixtures = [(clips[4], clips[2]), (clips[0], clips[8]), (clips[2], clips[3])]
     write_mixtures(tmp_path / "mix.csv", mixtures)
@@ -244,7 +249,7 @@ def test_both_modes_evaluate_the_fixed_mixtures(tree, mixtures, tmp_path, monkey
     assert len(warnings) == 1
     assert "mix.csv share 5 videos, e.g. flute0, flute2" in warnings[0]
     scored = count_calls(monkeypatch, "bss_eval_reference")
-    main.main([*argv, "--bss", "mir_eval"])  # a run may go on with it, but this one is done
+    main.main([*argv, "--bss", "mir_eval"])  # --bss may change on resume; this run is finished
     evaluation = ["--mode", "eval", "--id", os.path.basename(folder), *SMALL, *flags, "--num_val", "2"]
     evaluation += ["--mask_thres", "0"]  # so that no estimate is silent
     main.main(evaluation)
@@ -270,7 +275,7 @@ def test_training_warns_once_of_videos_that_are_evaluated_too(tmp_path, caplog, 
 
 
 def test_data_parallel_gets_everything_by_position(tree, tmp_path):
-    """A keyword would reach more GPUs than a small batch has mixtures for."""
+    """DataParallel would send a keyword to more GPUs than a small batch has mixtures for."""
     args = small_args("--list_val", f"{tree[0]}/val.csv", "--num_val", "2")
     evaluator = make_evaluator(args)
 
@@ -280,3 +285,18 @@ def test_data_parallel_gets_everything_by_position(tree, tmp_path):
 
     evaluator.model = Positional()
     assert evaluator.run(str(tmp_path))[0]["num_failed"] == 0
+
+
+def test_a_clip_whose_name_is_not_utf_8_is_scored_and_shown(tree, tmp_path):
+    clips = tree[1][:2]
+    folder = tmp_path / "t\udce4st" / "violin"  # the byte E4, as in Latin-1
+    shutil.copytree(clips[0].path_frames, folder / "f\udcfcr.mp4")
+    shutil.copyfile(clips[0].path_audio, folder / "f\udcfcr.wav")
+    clips[0] = Clip(str(folder / "f\udcfcr.wav"), str(folder / "f\udcfcr.mp4"), clips[0].num_frames)
+    write_index(tmp_path / "val.csv", clips)
+    args = small_args("--list_val", str(tmp_path / "val.csv"), "--num_val", "2")
+    summary, results = make_evaluator(args).run(str(tmp_path / "page"), num_vis=1)
+    write_metrics(str(tmp_path), summary, results)
+    write_page(str(tmp_path / "page"), {"epoch": 0, **summary}, results, vars(args), {}, "a run")
+    assert b"violin/f\xfcr" in (tmp_path / "metrics.csv").read_bytes()
+    assert "violin/f" in (tmp_path / "page/index.html").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Localisation: cells that are right find and separate what they show, cells that are wrong don't."""
+"""Localisation scores: perfect cells get perfect scores, wrong cells do not."""
 
 import csv
 import json
@@ -22,7 +22,7 @@ from tests.videos import HEIGHT, SOUND_RATE, WIDTH, make_video
 from utils import UserError
 
 SAMPLING = Sampling(
-    num_mix=2, num_frames=1, stride_frames=1, frame_rate=8, img_size=32, aud_len=16383, aud_rate=11025
+    num_mix=2, num_frames=1, stride_frames=1, fps=8, img_size=32, aud_len=16383, aud_rate=11025
 )
 LEFT, RIGHT = [0, 0, WIDTH // 2, HEIGHT], [WIDTH // 2, 0, WIDTH // 2, HEIGHT]
 BANDS = (200, 1000), (2500, 4500)  # Hz of two sources
@@ -31,24 +31,24 @@ SECONDS = 3
 
 
 class KnownPixels:
-    """Cells of the left half pass what is low, those of the right half what is high; `leak` of the rest."""
+    """Cells on the left pass low frequencies, cells on the right high ones, and `leak` of the rest."""
 
     def __init__(self, leak=0.0):
         self.separator = SimpleNamespace(spectral=Spectral(), settings=SimpleNamespace(stft_hop=256))
         low = (row_frequencies(SAMPLING.aud_rate) < BORDER).float()
         self.masks = torch.stack([low, 1 - low]).clamp_min(leak)
 
-    def look(self, sizes):
+    def feature_map(self, sizes):
         maps = torch.zeros(len(sizes[-1]), 2, 4, 6)
         maps[:, 0, :, :3] = 1
         maps[:, 1, :, 3:] = 1
         return maps
 
-    def listen(self, mix):
+    def sound_features(self, mix):
         magnitude = self.separator.spectral.warp(self.separator.spectral.stft(mix).abs())
         return magnitude, magnitude
 
-    def describe(self, maps, regions):
+    def region_features(self, maps, regions):
         return torch.stack([maps[:, :, region].mean(dim=2) for region in regions], dim=1)
 
     def cell_masks(self, maps, feat_sound):
@@ -67,7 +67,7 @@ def band(low, high, seed):
 
 
 def make_known(folder, name, boxes, bands=BANDS):
-    """A grey video of some bands of noise, with its truth."""
+    """A grey video with bands of noise as its sound, and its ground truth."""
     waves = [band(*each, seed) for seed, each in enumerate(bands)]
     path = make_video(folder / f"{name}.mp4", [100] * 25 * SECONDS, sound=np.sum(waves, axis=0)[:, None])
     sources = [{"instrument": f"i{n}", "box": box} for n, box in enumerate(boxes)]
@@ -80,7 +80,7 @@ def make_known(folder, name, boxes, bands=BANDS):
 
 @pytest.fixture(scope="module")
 def known(tmp_path_factory):
-    """A folder of a duet, of one whose boxes are the wrong way round, and of two solos."""
+    """Folders with a duet, with a duet whose boxes are swapped, and with two solos."""
     folder = tmp_path_factory.mktemp("known")
     make_known(folder / "duets" / "x y", "right", [LEFT, RIGHT])
     make_known(folder / "swapped", "swapped", [RIGHT, LEFT])
@@ -132,14 +132,14 @@ def test_boxes_the_wrong_way_round_are_wrong_and_automatic_sources_dont_care(kno
 
 def test_cells_that_pass_everything_are_not_where_a_source_is(known, tmp_path):
     pixels = KnownPixels(leak=0.3)
-    look = pixels.look
+    feature_map = pixels.feature_map
 
     def with_open_corner(sizes):
-        maps = look(sizes)
-        maps[:, :, 0, 0] = maps[:, :, 0, -1] = 0.8  # louder than the others in all
+        maps = feature_map(sizes)
+        maps[:, :, 0, 0] = maps[:, :, 0, -1] = 0.8  # the loudest of all cells
         return maps
 
-    pixels.look = with_open_corner
+    pixels.feature_map = with_open_corner
     assert measure(tmp_path, known / "duets", "", pixels=pixels)["duets"]["pointing"] == 1
 
 

@@ -11,7 +11,7 @@ from engine.evaluation.bss_eval import bss_eval
 from engine.evaluation.metrics import find_silence, score_batch, score_reference, si_sdr, summarize
 
 LENGTH = 6000  # samples: more than one block
-PERFECT = 100  # dB from which on a score is that of rounding
+PERFECT = 100  # dB above which a score is rounding error
 RNG = np.random.default_rng(0)
 
 
@@ -20,7 +20,7 @@ def noise(*shape):
 
 
 def blend(sources, leak=0.3, artifacts=0.1):
-    """Estimates that hold some of the other sources, and something else."""
+    """Estimates with some of the other sources and some noise."""
     matrix = np.eye(len(sources)) + leak * RNG.random((len(sources), len(sources)))
     return matrix @ sources + artifacts * sources.std() * noise(*sources.shape)
 
@@ -31,13 +31,13 @@ def reverberate(waves):
 
 
 def low_pass(waves, cutoff):
-    """As resampled or compressed sound is: next to nothing above a frequency, 1 being the highest."""
+    """Like resampled or compressed sound: almost nothing above `cutoff`, where 1 is the highest frequency."""
     window = scipy.signal.firwin(301, cutoff)
     return scipy.signal.fftconvolve(waves, window[None], mode="same", axes=1).astype(np.float32)
 
 
 def keep(waves, *spans):
-    """Silence but for a span of samples for each sound."""
+    """Silence except for one span of samples in each sound."""
     out = np.zeros_like(waves)
     for wave, kept, span in zip(out, waves, spans, strict=True):
         wave[slice(*span)] = kept[slice(*span)]
@@ -97,13 +97,13 @@ CASES = make_cases()
 
 
 def reference(sources, estimates):
-    """[3, N] of mir_eval."""
+    """[3, N] scores by mir_eval."""
     with pytest.warns(FutureWarning):
         return np.stack(mir_eval.separation.bss_eval_sources(sources, estimates, False)[:3])
 
 
 def score(sources, estimates):
-    """[3, N, M] of one mixture."""
+    """[3, N, M] scores of one mixture."""
     tensors = (torch.from_numpy(np.asarray(x))[None] for x in (sources, estimates))
     return torch.cat(bss_eval(*tensors)).numpy()
 
@@ -128,14 +128,14 @@ def test_each_estimate_is_scored_against_each_source():
 
 
 def projected(waves, estimate):
-    """The estimate on all delays of waves [N, L], by singular values of the delays themselves."""
+    """The estimate projected onto all delays of waves [N, L], by an SVD of the delays."""
     delays = [np.pad(wave, (late, metrics.TAPS - 1 - late)) for wave in waves for late in range(metrics.TAPS)]
     delays = np.stack(delays, axis=1)
     return delays @ np.linalg.lstsq(delays, estimate)[0]
 
 
 def test_sources_that_determine_no_filters_are_projected_on_all_the_same():
-    """mir_eval would take the least filters, but that numpy 2 no longer has the error that it waits for."""
+    """mir_eval means to take the least-norm filters, but catches an error that numpy 2 no longer raises."""
     wave = np.zeros(40)
     wave[3] = 1.0
     sources = np.stack([wave, 2 * wave])
@@ -159,7 +159,7 @@ def test_a_singular_system_has_the_least_solution():
 def test_gpus_solve_what_the_cpu_solves():
     waves = noise(4, 50, 60)
     gram, right = torch.from_numpy(waves @ waves.swapaxes(1, 2)), torch.from_numpy(noise(4, 50, 3))
-    gram[2, 0, 0] *= -1  # not positive definite, but regular
+    gram[2, 0, 0] *= -1  # indefinite, but invertible
     one, bad = metrics._solve_definite(gram.clone(), right)
     other, bad_too = metrics._solve_definite_cpu(gram.clone(), right)
     assert (bad != 0).tolist() == (bad_too != 0).tolist() == [False, False, True, False]

@@ -1,4 +1,4 @@
-"""Places and regions of pictures against the forward of training."""
+"""Cells and regions of pictures against the forward pass of training."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def make_pixels(*flags):
 
 @pytest.fixture
 def example():
-    """Waveforms [B, L] and pictures [B, 3, T, H, W] of two moments: 2 × 3 cells."""
+    """Waveforms [B, L] and pictures [B, 3, T, H, W] with B = T = 2 and 2 × 3 cells."""
     generator = torch.Generator().manual_seed(0)
     frames = torch.randint(0, 256, (2, 3, 3, 64, 96), generator=generator, dtype=torch.uint8)
     return torch.randn(2, 8191, generator=generator) / 4, frames
@@ -39,12 +39,12 @@ EVERY_CELL = torch.eye(6, dtype=torch.bool).view(6, 2, 3)
 def test_the_whole_picture_is_heard_as_in_training(example, flags, pool):
     mix, frames = example[0], example[1][..., :64]
     pixels = make_pixels("--img_pool", pool, *flags)
-    pictures = torch.stack([frames, frames.flip(3)], dim=1)  # two sources, for a softmax between them
+    pictures = torch.stack([frames, frames.flip(3)], dim=1)  # two sources that share a softmax
     separator = pixels.separator
-    magnitude, feat_sound = pixels.listen(mix)
+    magnitude, feat_sound = pixels.sound_features(mix)
     wanted = separator.predict_masks(magnitude + 1e-10, pictures)
     whole = torch.ones(1, 2, 2, dtype=torch.bool)
-    features = [pixels.describe(pixels.look([pictures[:, n]]), whole) for n in range(2)]
+    features = [pixels.region_features(pixels.feature_map([pictures[:, n]]), whole) for n in range(2)]
     masks = pixels.region_masks(torch.cat(features, dim=1), feat_sound, consistent=False)
     torch.testing.assert_close(masks, wanted, atol=1e-5, rtol=0)
 
@@ -52,11 +52,11 @@ def test_the_whole_picture_is_heard_as_in_training(example, flags, pool):
 @pytest.mark.parametrize("flags", [(), ("--img_pool", "avgpool"), ("--img_activation", "softmax")])
 def test_a_region_of_one_cell_is_the_cell(example, flags):
     pixels = make_pixels(*flags)
-    maps, (_, feat_sound) = pixels.look([example[1]]), pixels.listen(example[0])
+    maps, (_, feat_sound) = pixels.feature_map([example[1]]), pixels.sound_features(example[0])
     assert maps.shape == (2, 4, 2, 3)
     cells = pixels.cell_masks(maps, feat_sound)
     assert cells.shape == (2, 6, 256, 32)
-    regions = pixels.region_masks(pixels.describe(maps, EVERY_CELL), feat_sound, consistent=False)
+    regions = pixels.region_masks(pixels.region_features(maps, EVERY_CELL), feat_sound, consistent=False)
     torch.testing.assert_close(regions, cells, atol=1e-6, rtol=0)
 
 
@@ -65,7 +65,7 @@ def test_consistent_masks_share_what_they_claim():
     pixels.separator.net_synthesizer.scale.data.fill_(1)
     generator = torch.Generator().manual_seed(0)
     features = torch.rand(2, 3, 4, generator=generator)
-    feat_sound = 10 * torch.randn(2, 4, 16, 16, generator=generator)  # some is claimed by nobody
+    feat_sound = 10 * torch.randn(2, 4, 16, 16, generator=generator)  # some bins belong to no region
     free = pixels.region_masks(features, feat_sound, consistent=False)
     shared = pixels.region_masks(features, feat_sound)
     total, claimed = shared.sum(dim=1), free.sum(dim=1) >= MIN_SUM
@@ -82,7 +82,7 @@ def test_consistent_masks_share_what_they_claim():
 @pytest.mark.parametrize("num_mix", [2, 3])
 def test_under_a_softmax_cells_compete_with_their_picture(example, num_mix):
     pixels = make_pixels(*SOFTMAX, "--num_mix", str(num_mix))
-    (_, feat_sound), maps = pixels.listen(example[0]), pixels.look([example[1]])
+    (_, feat_sound), maps = pixels.sound_features(example[0]), pixels.feature_map([example[1]])
     cells = pixels.cell_masks(maps, feat_sound)
     assert 0 <= cells.min() <= cells.max() <= 1
     alike = maps.mean(dim=(2, 3), keepdim=True).expand_as(maps)
@@ -91,18 +91,18 @@ def test_under_a_softmax_cells_compete_with_their_picture(example, num_mix):
     )
     regions = torch.zeros(num_mix, 2, 3, dtype=torch.bool)
     regions[torch.arange(num_mix), 0, torch.arange(num_mix)] = True
-    masks = pixels.region_masks(pixels.describe(maps, regions), feat_sound)
+    masks = pixels.region_masks(pixels.region_features(maps, regions), feat_sound)
     torch.testing.assert_close(masks.sum(dim=1), torch.ones(2, 256, 32))
 
 
 def test_two_cells_alone_compete_as_two_sources_do(example):
     pixels = make_pixels(*SOFTMAX)
-    feat_sound = pixels.listen(example[0])[1]
+    feat_sound = pixels.sound_features(example[0])[1]
     maps = torch.randn(2, 4, 1, 2)
     pairs = torch.eye(2, dtype=torch.bool).view(2, 1, 2)
     torch.testing.assert_close(
         pixels.cell_masks(maps, feat_sound),
-        pixels.region_masks(pixels.describe(maps, pairs), feat_sound),
+        pixels.region_masks(pixels.region_features(maps, pairs), feat_sound),
         atol=1e-5,
         rtol=0,
     )
@@ -110,14 +110,14 @@ def test_two_cells_alone_compete_as_two_sources_do(example):
 
 def test_maps_are_the_mean_over_sizes_with_the_cells_of_the_finest(example):
     pixels, frames = make_pixels(), example[1]
-    one, coarse = pixels.look([frames]), pixels.look([frames[..., :32, :32]])
+    one, coarse = pixels.feature_map([frames]), pixels.feature_map([frames[..., :32, :32]])
     assert coarse.shape == (2, 4, 1, 1)
-    torch.testing.assert_close(pixels.look([frames, frames]), one)
-    torch.testing.assert_close(pixels.look([frames[..., :32, :32], frames]), (one + coarse) / 2)
+    torch.testing.assert_close(pixels.feature_map([frames, frames]), one)
+    torch.testing.assert_close(pixels.feature_map([frames[..., :32, :32], frames]), (one + coarse) / 2)
 
 
 def test_silence_has_no_magnitude():
-    magnitude, feat_sound = make_pixels().listen(torch.zeros(1, 8191))
+    magnitude, feat_sound = make_pixels().sound_features(torch.zeros(1, 8191))
     assert not magnitude.any()
     assert feat_sound.isfinite().all()
 

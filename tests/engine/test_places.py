@@ -1,4 +1,4 @@
-"""Places by their sounds: groups, basis and colours of Gram matrices whose truth is known."""
+"""Groups, basis and colours of cells, from Gram matrices of known sounds."""
 
 import warnings
 
@@ -8,11 +8,11 @@ import torch
 
 from engine.separation.places import LOUD, MAX_STREAMS, analyse, basis, colours, embed, group
 
-KINDS = 0, 0, 1, 2, 1, 0, 2, 2, 1, 0, 0, 1  # of each place's sound
+KINDS = 0, 0, 1, 2, 1, 0, 2, 2, 1, 0, 0, 1  # the kind of sound of each cell
 
 
 def sounds_of(kinds, noise=0.05, seed=0):
-    """[P, D] sounds: each kind's own, at many loudnesses, with some noise."""
+    """[P, D] sounds: one direction per kind, at different loudness, with some noise."""
     rng = np.random.default_rng(seed)
     own = np.abs(rng.normal(size=(max(kinds) + 1, 400))) ** 3
     loud = rng.uniform(0.2, 2, (len(kinds), 1))
@@ -34,7 +34,7 @@ def test_places_that_sound_alike_are_grouped(seed):
 
 
 def test_quiet_places_do_not_draw_the_borders():
-    """Two loud kinds are told apart, whatever many quiet places sound like."""
+    """Two loud kinds are separated, whatever the many quiet cells sound like."""
     sounds = np.concatenate([sounds_of((0, 1) * 3), 1e-3 * sounds_of((2, 3, 4) * 10, seed=1)])
     labels = group(sounds @ sounds.T, 2)[1]
     assert partition(labels[:6]) == partition((0, 1) * 3)
@@ -76,7 +76,7 @@ def test_quiet_places_ask_for_no_streams_of_their_own():
 
 
 def test_streams_are_never_louder_than_the_mixture():
-    masks = np.random.default_rng(0).random((30, 500))  # each place's, of a mixture of ones
+    masks = np.random.default_rng(0).random((30, 500))  # one per cell, of a mixture of ones
     parts = basis(masks @ masks.T)[0]
     assert parts.shape[1] <= MAX_STREAMS
     assert np.abs(parts.T @ masks).max() <= 1
@@ -90,7 +90,7 @@ def test_equal_sounds_have_equal_colours():
         assert np.ptp(found[kinds == kind], axis=0).max() <= 1
     assert min(np.abs(found[0] - found[2]).max(), np.abs(found[0] - found[3]).max()) > 30
     same = colours(np.float32(sounds[:1] * np.ones((9, 1))) @ np.float32(sounds[:1] * np.ones((9, 1))).T)
-    assert np.ptp(same.astype(int), axis=0).max() <= 4  # rounding does not become colourful
+    assert np.ptp(same.astype(int), axis=0).max() <= 4  # rounding errors do not show as colours
 
 
 def test_silence_gives_numbers():

@@ -1,4 +1,4 @@
-"""Who computes the scores of separated mixtures, and what is left for the processes."""
+"""Where the scores of separated mixtures are computed, and what the worker processes do."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from tests.helpers import count_calls, make_evaluator, small_args
 
 
 class Called(torch.nn.Module):
-    """A function as a model."""
+    """A module that calls a function."""
 
     def __init__(self, function):
         super().__init__()
@@ -89,7 +89,7 @@ def test_what_was_silent_at_first_is_scored_later(mixtures, tmp_path):
 
     def silence_one(*tensors):
         out = model(*tensors)
-        out["waves"][1, 0] = 0
+        out["estimates"][1, 0] = 0
         return out
 
     evaluator.model = Called(silence_one)

@@ -1,4 +1,4 @@
-"""Videos and pictures with a sound, unpacked: size, rates, channels and lengths; what cannot be used."""
+"""Unpacking videos and pictures with a sound: sizes, rates, channels, lengths, and bad input."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def unpacked(path, tmp_path, **options):
 
 
 def with_sound(path, rate, channels, seconds=1):
-    """A video whose sound has a rate and channels; each channel its own loudness."""
+    """A video with a given rate and number of channels, each channel at its own loudness."""
     pictures = make_video(path.with_suffix(".mp4"), [100] * 25 * seconds)
     wave = np.sin(np.arange(rate * seconds) / 10)[:, None] * np.linspace(0.2, 0.5, channels)
     soundfile.write(path.with_suffix(".wav"), wave, rate)
@@ -68,7 +68,7 @@ def test_turned_videos_are_upright(good_video, tmp_path):
 
 
 def picture_size(path):
-    """Of a video's first picture, as it is stored."""
+    """(width, height) of a video's first frame, as stored."""
     run_ffmpeg(["-noautorotate", "-i", str(path), "-frames:v", "1", f"{path}.png"])
     with Image.open(f"{path}.png") as picture:
         return picture.size

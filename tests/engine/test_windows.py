@@ -1,4 +1,4 @@
-"""Windows of sound: masks of ones give back what went in, at any rate and length; memory stays small."""
+"""Windows of sound: masks of ones reproduce the input at any rate and length; memory stays bounded."""
 
 import math
 
@@ -18,7 +18,7 @@ def make_synthesis(rate):
 
 
 def through(wave, rate, mask):
-    """The blocks [N, Ch, n] that come of a sound [Ch, L] under the same masks [N, F, T] in each window."""
+    """The blocks [N, Ch, n] of a sound [Ch, L] with the same masks [N, F, T] in each window."""
     synthesis = make_synthesis(rate)
     net_samples = math.ceil(wave.shape[1] * NET_RATE / rate)
     joined, blocks = OverlapAdd(synthesis.valid, wave.shape[1]), []
@@ -69,7 +69,7 @@ def test_a_mask_of_low_rows_keeps_low_tones_alone(rate):
     mask = torch.zeros(1, NUM_FREQS, NUM_TIMES)
     mask[:, : round(1000 / (NET_RATE / N_FFT))] = 1
     low, high = tone(440, rate), tone(3000, rate)
-    inside = slice(rate // 10, -rate // 10)  # a tone that begins or ends suddenly is no tone there
+    inside = slice(rate // 10, -rate // 10)  # not the edges, where a tone starts and stops abruptly
     kept, rest = (torch.cat(through(wave, rate, mask), dim=2)[0, :, inside] for wave in (low, high))
     torch.testing.assert_close(kept, low[:, inside], atol=0.01, rtol=0)
     assert rest.abs().max() < 0.01
@@ -85,7 +85,7 @@ def test_above_the_networks_band_its_highest_rows_decide():
 
 
 def test_masks_follow_time():
-    """A mask that opens in the middle of a window lets through what comes after, at other rates too."""
+    """A mask that opens in the middle of a window passes only what follows, at other rates too."""
     rate, mask = 48000, torch.zeros(1, NUM_FREQS, NUM_TIMES)
     mask[:, :, NUM_TIMES // 2 :] = 1
     wave = tone(440, rate, 1)

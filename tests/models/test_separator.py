@@ -41,7 +41,7 @@ def test_the_true_mask_gives_back_the_source(batch, binary, log_freq):
     true = sources[..., : out["oracle"].shape[-1]]
     noise = (out["oracle"] - true).square().sum(-1)
     assert (true.square().sum(-1) > 100 * noise).all()  # 20 dB
-    assert out["waves"].shape == out["oracle"].shape == (2, 2, 63 * 256)
+    assert out["estimates"].shape == out["oracle"].shape == (2, 2, 63 * 256)
 
 
 def test_masks_of_ones_give_back_the_mixture(batch):

@@ -5,7 +5,6 @@ import io
 import itertools
 import json
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -18,8 +17,6 @@ RATE = 16000  # samples/s
 SECONDS = 25
 HEIGHT, WIDTH, NUM_BASIS, NUM_SOURCES = 3, 4, 3, 2
 NAME = 'Größe #1 50% "</script>'  # of the video and its folder, as users name them
-CHROMIUM = shutil.which("chromium")
-ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 # What leaves the page for the loudspeakers, the last 32768 samples, and the state at their end.
 TAP = "window.tap = new AnalyserNode(context, { fftSize: 32768 }); master.connect(tap)"
 TAPPED = """() => {
@@ -27,7 +24,6 @@ TAPPED = """() => {
     tap.getFloatTimeDomainData(wav);
     return [Array.from(wav), listen.state()];
 }"""
-TIMEOUT = 30_000  # ms, for conditions that a slow machine meets late
 
 
 def make_streams(rate=RATE, seconds=SECONDS, count=NUM_BASIS + NUM_SOURCES + 1):
@@ -190,32 +186,12 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright isn't installed")
-    if CHROMIUM is None:
-        pytest.skip("chromium isn't installed: the page can't be opened")
-    with sync_api.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def page(browser, folder):
-    """The page with its first chunk; fails if anything went wrong or was asked of a network."""
-    page = browser.new_page(viewport={"width": 1400, "height": 900}, color_scheme="light")
-    page.set_default_timeout(TIMEOUT)
-    wrong, requests = [], []
-    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("request", lambda request: requests.append(request.url))
-    page.goto((folder / "index.html").as_uri())
+def page(open_page, folder):
+    """The page with its first chunk loaded and drawn."""
+    page = open_page(folder / "index.html")
     page.wait_for_function("listen.state().chunks.length === 2 && drawnChunk === 0")
-    yield page
-    page.close()
-    assert not wrong
-    assert not [url for url in requests if not url.startswith(("file:", "data:"))]
+    return page
 
 
 def click_cell(page, row, column):

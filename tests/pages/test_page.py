@@ -1,24 +1,14 @@
 """The page in a real browser, opened from file://, as users open it."""
 
-import shutil
-
 import pytest
 
 import viz
 from tests.helpers import SCORES, make_view
 
-sync_api = pytest.importorskip(
-    "playwright.sync_api", reason="playwright isn't installed: no browser to drive"
-)
-CHROMIUM = shutil.which("chromium")
-if CHROMIUM is None:
-    pytest.skip("chromium isn't installed: the page can't be opened", allow_module_level=True)
+expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 
-ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-TIMEOUT = 30_000  # ms, for conditions that a slow machine meets late
 # name -> sdr, sdr_mixture, sir of each row; None: silent
 ROWS = {"0000": (3.0, 0.0, 9.0), "0001": (8.0, 7.0, 5.0), "0002": None, "0003": (-2.0, -9.0, 20.0)}
-LOCAL = ("file:", "data:", "blob:")
 PLAYING = "[...document.querySelectorAll('audio, video')].filter(media => !media.paused)"
 
 
@@ -46,39 +36,12 @@ def path_page(tmp_path_factory):
     return folder / "index.html"
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as driver:
-        sync_api.expect.set_options(timeout=TIMEOUT)
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-def is_failure(request):
-    """Whether a request truly failed; a browser also drops media's requests when it has enough of them."""
-    return request.failure != "net::ERR_ABORTED"
-
-
 @pytest.fixture
-def page(browser, path_page):
-    """The page, light, on a desktop; fails if anything went wrong or left the folder."""
-    page = browser.new_page(
-        viewport={"width": 1400, "height": 900}, color_scheme="light", reduced_motion="reduce"
-    )
-    page.set_default_timeout(TIMEOUT)
-    wrong, requests = [], []
-    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("requestfailed", lambda request: wrong.append(request.url) if is_failure(request) else None)
-    page.on("request", lambda request: requests.append(request.url))
-    page.goto(path_page.as_uri())
-    # However slow the machine, no sound ends before it is looked at.
+def page(open_page, path_page):
+    """The page with its sounds looped, so that none ends before a slow machine looks at it."""
+    page = open_page(path_page, reduced_motion="reduce")
     page.evaluate("document.querySelectorAll('audio, video').forEach(media => { media.loop = true; })")
-    yield page
-    page.close()
-    assert not wrong
-    assert not [url for url in requests if not url.startswith(LOCAL)]
+    return page
 
 
 def order(page):
@@ -137,28 +100,28 @@ def test_starting_one_sound_pauses_the_other(page):
     wait_for_playing(page, 1)
     sound(page, 2, row="0001").click()
     wait_for_playing(page, 2, row="0001")
-    sync_api.expect(sound(page, 0)).to_have_attribute("aria-pressed", "false")
+    expect(sound(page, 0)).to_have_attribute("aria-pressed", "false")
     sound(page, 2, row="0001").click()
     wait_for_silence(page)
 
 
 def test_playhead_follows_and_a_click_on_a_spectrogram_jumps(page):
     area = page.locator("#row-0000 .main .area").first
-    sync_api.expect(area.locator(".playhead")).to_be_hidden()
+    expect(area.locator(".playhead")).to_be_hidden()
     box = area.bounding_box()
     area.click(position={"x": 0.5 * box["width"], "y": 5})
     wait_for_playing(page, 2)
     page.wait_for_function(
         "Number(getComputedStyle(document.querySelector('#row-0000')).getPropertyValue('--at')) > 0.4"
     )
-    sync_api.expect(area.locator(".playhead")).to_be_visible()
+    expect(area.locator(".playhead")).to_be_visible()
 
 
 def test_heat_map_can_be_taken_off(page):
     toggle, heat = page.locator("#row-0000 .heat-toggle").first, page.locator("#row-0000 .heat").first
-    sync_api.expect(heat).to_be_visible()
+    expect(heat).to_be_visible()
     toggle.click()
-    sync_api.expect(heat).to_be_hidden()
+    expect(heat).to_be_hidden()
     assert toggle.get_attribute("aria-pressed") == "false"
 
 
@@ -241,6 +204,6 @@ def test_nothing_sticks_out_sideways(page, width):
 
 def test_help_and_options_unfold(page):
     page.get_by_text("How to read and use this page").click()
-    sync_api.expect(page.get_by_text("next, previous row")).to_be_visible()
+    expect(page.get_by_text("next, previous row")).to_be_visible()
     page.get_by_text("Options of this run").click()
-    sync_api.expect(page.get_by_text("MUSIC", exact=True)).to_be_visible()
+    expect(page.get_by_text("MUSIC", exact=True)).to_be_visible()

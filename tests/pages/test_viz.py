@@ -37,9 +37,9 @@ def test_sounds_decode_to_what_was_given(tmp_path, rate):
     row = viz.write_row(tmp_path, view)
     given = {row["mixture"]["sound"]: view.mix}
     for part, source in zip(row["sources"], view.sources, strict=True):
-        given[part["predicted"]["sound"]] = source.wav_pred
-        given[part["true"]["sound"]] = source.wav_true
-        given[part["oracle"]["sound"]] = source.wav_oracle
+        given[part["predicted"]["sound"]] = source.estimate
+        given[part["true"]["sound"]] = source.true
+        given[part["oracle"]["sound"]] = source.oracle
     assert len(given) == 7
     for path, wav in given.items():
         decoded, decoded_rate = soundfile.read(tmp_path / path)
@@ -50,9 +50,9 @@ def test_sounds_decode_to_what_was_given(tmp_path, rate):
 
 def test_loud_sounds_are_clipped_not_wrapped(tmp_path):
     view = make_view()
-    path = viz.write_row(tmp_path, with_source(view, wav_pred=9 * view.sources[0].wav_true))
+    path = viz.write_row(tmp_path, with_source(view, estimate=9 * view.sources[0].true))
     decoded, _ = soundfile.read(tmp_path / path["sources"][0]["predicted"]["sound"])
-    assert correlation(decoded, np.clip(9 * view.sources[0].wav_true, -1, 1)) > 0.95
+    assert correlation(decoded, np.clip(9 * view.sources[0].true, -1, 1)) > 0.95
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (111, 111), (50, 81)])
@@ -69,7 +69,7 @@ def test_video_has_the_pictures_and_the_predicted_sound(tmp_path, height, width)
     assert len(decoded) == len(frames)
     assert np.abs(decoded[:, :height, :width].astype(int) - frames).mean() < 10
     sound = run_ffmpeg(["-i", path, "-f", "f32le", "-ac", "1", "-ar", str(RATE), "pipe:1"])
-    assert correlation(np.frombuffer(sound, np.float32), view.sources[1].wav_pred) > 0.98  # so in step, too
+    assert correlation(np.frombuffer(sound, np.float32), view.sources[1].estimate) > 0.98  # so in step, too
 
 
 # ---- pictures and axes
@@ -95,7 +95,7 @@ def test_time_ticks_match_the_sound():
 
 def test_spectrograms_of_a_row_share_their_scale(tmp_path):
     view = make_view()
-    soft = with_source(view, wav_pred=0.01 * view.sources[0].wav_true)
+    soft = with_source(view, estimate=0.01 * view.sources[0].true)
     part = viz.write_row(tmp_path, soft)["sources"][0]
     assert (
         pixels(tmp_path, part["predicted"]["picture"]).max()
@@ -122,9 +122,9 @@ def test_heat_map_without_energy_is_transparent(tmp_path):
 
 def test_mask_pictures_show_the_lowest_row_at_the_bottom(tmp_path):
     view = make_view()
-    mask = np.zeros_like(view.sources[0].mask_true)
+    mask = np.zeros_like(view.sources[0].true_mask)
     mask[:10] = 1
-    part = viz.write_row(tmp_path, with_source(view, mask_true=mask))["sources"][0]
+    part = viz.write_row(tmp_path, with_source(view, true_mask=mask))["sources"][0]
     picture = pixels(tmp_path, part["mask_true"])
     assert picture[-10:].min() == 255
     assert picture[:-10].max() == 0
@@ -133,8 +133,8 @@ def test_mask_pictures_show_the_lowest_row_at_the_bottom(tmp_path):
 
 def test_ratio_masks_share_a_scale_above_one(tmp_path):
     view = make_view()
-    mask = np.full_like(view.sources[0].mask_true, 2.5)
-    row = viz.write_row(tmp_path, with_source(view, mask_true=mask, mask_pred=mask / 2))
+    mask = np.full_like(view.sources[0].true_mask, 2.5)
+    row = viz.write_row(tmp_path, with_source(view, true_mask=mask, mask=mask / 2))
     assert [part["mask_scale"] for part in row["sources"]] == [2.5, 2.5]
     assert pixels(tmp_path, row["sources"][0]["mask_true"]).min() > 250
     assert 100 < pixels(tmp_path, row["sources"][0]["mask_pred"]).mean() < 160
@@ -162,7 +162,7 @@ def test_page_stays_within_its_budget(tmp_path):
         np.random.default_rng(0).normal(0, 0.1, view.mix.size).astype(np.float32)
     )  # sounds that pack badly
     mask = np.random.default_rng(1).random(view.weight.shape, np.float32)
-    source = view.sources[0]._replace(wav_pred=noise, wav_true=noise, mask_pred=mask, mask_true=mask)
+    source = view.sources[0]._replace(estimate=noise, true=noise, mask=mask, true_mask=mask)
     viz.write_row(tmp_path, view._replace(mix=noise, weight=mask, sources=[source, source]))
     assert 40 * sum(path.stat().st_size for path in tmp_path.rglob("*.*")) < MAX_PAGE_BYTES
 
@@ -202,9 +202,9 @@ def test_bad_mixtures_are_refused_by_name(tmp_path, field, value):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("wav_pred", np.zeros(7, np.float32)),
-        ("wav_true", np.full(2 * RATE, np.nan)),
-        ("mask_pred", np.zeros((ROWS_HZ + 1, 9), np.float32)),
+        ("estimate", np.zeros(7, np.float32)),
+        ("true", np.full(2 * RATE, np.nan)),
+        ("mask", np.zeros((ROWS_HZ + 1, 9), np.float32)),
         ("energy", np.full((14, 14), -1.0)),
         ("frames", np.zeros((3, 8, 8), np.uint8)),
         ("still", np.zeros((8, 8, 3), np.float32)),

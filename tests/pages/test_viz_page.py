@@ -116,7 +116,7 @@ HISTORY = {
 
 
 def test_curves_are_drawn_as_files(tmp_path):
-    viz.plot_history(tmp_path, HISTORY)
+    curves.plot_history(tmp_path, HISTORY)
     for name in ("loss.png", "metrics.png"):
         with Image.open(tmp_path / name) as picture:
             assert picture.width > 500
@@ -127,7 +127,7 @@ def test_curves_are_drawn_as_files(tmp_path):
     "history", [{}, {"train": {"epoch": [], "err": []}, "val": {"epoch": [], "err": []}}]
 )
 def test_no_history_no_curves(tmp_path, history):
-    viz.plot_history(tmp_path, history)
+    curves.plot_history(tmp_path, history)
     assert not os.listdir(tmp_path)
     assert "svg" in Tags(write_page(tmp_path, [], history=HISTORY)).names
     assert "Learning curves" not in write_page(tmp_path, [], history=history)
