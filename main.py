@@ -15,6 +15,7 @@ from engine.evaluation.results import make_pool
 from engine.loaders import build_train_loader, build_val_loader
 from engine.machine import distributed
 from engine.machine.memory import keep_memory
+from engine.machine.precision import set_precision
 from engine.options import model_id, path_val, run_folder, training_options
 from engine.separation.pixels import PixelSeparator
 from engine.training.checkpoint import NETS, find_run, read_history, restore, start_run, weight_files
@@ -22,19 +23,19 @@ from engine.training.train import FOLDER_PAGE, Trainer
 from models.separator import choose_amp
 from utils import command, set_up_logging
 
-NUM_NAMED = 5  # videos that a warning names
+NUM_NAMED = 5  # videos listed in a warning
 
 logger = logging.getLogger(__name__)
 
 
 def train(args):
-    """Train a new run, or go on with the one that lies in its folder."""
+    """Train a new run, or resume the one in its folder."""
     train_loader, val_loader = build_train_loader(args), build_val_loader(args)
     warn_of_shared_ids(args)
     folder = run_folder(args)
     state = find_run(folder, args, distributed.has_begun())
     check_processes(args, state, train_loader.dataset.clips, val_loader.dataset.clips)
-    if state:  # it replaces all weights, so that nothing is read to start from
+    if state:  # it replaces all weights
         separator = build_separator(args)
     else:
         weights = {name: getattr(args, f"weights_{name}") for name in NETS}
@@ -51,23 +52,23 @@ def train(args):
         trainer = Trainer(args, folder, shared, separator, device, optimizer, train_loader, evaluator)
         if state:
             restore(state, trainer)
-            logger.info("going on after epoch %d of %d", trainer.epoch, args.num_epoch)
+            logger.info("resuming after epoch %d of %d", trainer.epoch, args.num_epoch)
         trainer.run()
     if distributed.is_main():
         print(f"done: {folder}; look at {os.path.join(folder, FOLDER_PAGE, 'index.html')}")
 
 
 def check_processes(args, state, *clips):
-    """Raise UserError if several processes would not do the same: with other flags, files or checkpoints."""
+    """Raise UserError unless all processes have the same flags, files and checkpoints."""
     reached = state and (state["epoch"], state["finished"])
     values = training_options(args) | {"num_gpus": args.num_gpus, "clips": clips, "epoch reached": reached}
-    # Unlike machines may take `--amp auto` for different precisions, and order channels differently.
+    # On machines of different kinds `--amp auto` may give different precisions and memory layouts.
     values["precision of --amp"] = choose_amp(args.amp, "cuda" if args.num_gpus else "cpu")
     distributed.check_same(values)
 
 
 def warn_of_shared_ids(args):
-    """Say if there are videos both to train on and to evaluate on."""
+    """Warn if videos are in both the training list and the validation list."""
     if args.list_val_mix:
         clips = [clip for mixture in read_mixtures(args.list_val_mix) for clip in mixture]
     else:
@@ -84,7 +85,7 @@ def warn_of_shared_ids(args):
 
 
 def evaluate(args):
-    """Score the networks ckpt/ID/{sound,frame,synthesizer}_best.pth and write their page."""
+    """Evaluate the networks ckpt/ID/{sound,frame,synthesizer}_best.pth; write scores and page."""
     folder = run_folder(args)
     loader = build_val_loader(args)
     check_processes(args, None, loader.dataset.clips)
@@ -117,10 +118,11 @@ def main(argv=None):
         set_up_logging(logging.INFO if distributed.is_main() else logging.ERROR)
         with distributed.one_voice():
             args = parse_args(argv, distributed.gpus_present(), distributed.processes())
-        distributed.choose_device(args.num_gpus)  # precision depends on this process's own GPU
+        device = distributed.choose_device(args.num_gpus)  # precision depends on this process's own GPU
+        set_precision(choose_amp(args.amp, device.type), fixed_shapes=args.mode == "train")
         if not args.num_gpus:
             keep_memory()
-        with logging_redirect_tqdm():  # log lines go above a progress bar, not into it
+        with logging_redirect_tqdm():  # log lines go above a progress bar
             evaluate(args) if args.mode == "eval" else train(args)
 
 

@@ -25,13 +25,13 @@ from benchmark.data import FPS, HEIGHT, RATE, WIDTH, make_trees
 from benchmark.evaluation import measure_evaluation, measure_separation
 from benchmark.input import measure_input
 from benchmark.scaling import measure_scaling, scaling_lines
-from benchmark.step import measure_memory, measure_step
+from benchmark.step import measure_fitting, measure_memory, measure_step
 from engine.build import build_sampling
 from utils import UserError, command, save_json
 
 RECIPE = "--loss bce --weighted_loss 1 --num_frames 3 --stride_frames 24 --pretrained none".split()
 SMALL = "--arch_sound unet5 --ngf 8 --num_channels 8 --imgSize 64 --audLen 16383 --workers 0".split()
-GPU_BATCH = 80  # as the recipe's 4 GPUs have together
+GPU_BATCH = 80  # as the recipe's 4 GPUs have together, or half as often as it takes to fit
 
 
 class Scale(NamedTuple):
@@ -52,31 +52,37 @@ FULL = Scale(tuple(RECIPE))
 QUICK = Scale((*RECIPE, *SMALL), 1, 2, 20, 2, 2, 2, 1, 3)
 
 
-def measure(scale, amp):
-    """All figures of a `Scale`: {ratios, input, step, evaluation, separation, …}, as in the file."""
-    flags = [*scale.flags, "--num_gpus", "0", "--amp", amp]
-    ratios = {}
-    step = {"peak_bytes": _told("memory of a step", measure_memory, flags, scale.batch)}
+def measure(scale, amp, save):
+    """All figures of a `Scale`: {ratios, input, step, evaluation_s_per_mixture, separation, …}.
+
+    save: a function that is called with what there is after each part, since a later one may fail.
+    """
+    result = {"ratios": {}}
+    for key, figures, ratios in _parts(scale, [*scale.flags, "--num_gpus", "0", "--amp", amp]):
+        result[key] = figures
+        result["ratios"] |= ratios
+        save(result)
+    return result
+
+
+def _parts(scale, flags):
+    """Measure one part after another: (its key in the result, figures, {name: ratio})."""
+    peaks = _told("memory of a step", measure_memory, flags, scale.batch)
     with tempfile.TemporaryDirectory() as folder:
         trees = _told("making data", make_trees, folder, scale.num_clips, scale.seconds)
         sampling = build_sampling(parse_args(flags))
-        tables, found = _told("input pipeline", measure_input, trees, sampling, scale.rounds, scale.items)
-        ratios |= found
-        figures, ratios["step_cpu"] = _told("training step", measure_step, flags, scale.batch, scale.rounds)
-        evaluation, found = _told(
-            "evaluation", measure_evaluation, trees.old, flags, scale.rounds, scale.batch, scale.mixtures
-        )
-        ratios |= found
-    result = {"input": tables, "step": step | figures, "evaluation_s_per_mixture": evaluation}
-    result["separation"] = _told(
-        "separation", measure_separation, flags, scale.separation_rounds, scale.separation_seconds
-    )
+        yield "input", *_told("input pipeline", measure_input, trees, sampling, scale.rounds, scale.items)
+        figures, found = _told("training step", measure_step, flags, scale.batch, scale.rounds)
+        yield "step", {"peak_bytes": peaks} | figures, {"step_cpu": found}
+        sizes = scale.rounds, scale.batch, scale.mixtures
+        figures, found = _told("evaluation", measure_evaluation, trees.old, flags, *sizes)
+        yield "evaluation_s_per_mixture", figures, found
+    sizes = scale.separation_rounds, scale.separation_seconds
+    yield "separation", _told("separation", measure_separation, flags, *sizes), {}
     if torch.cuda.is_available():
         size = GPU_BATCH if scale == FULL else scale.batch
-        peaks = _told("memory of a step on the GPU", measure_memory, flags, size, "cuda")
-        figures, ratios["step_gpu"] = _told("GPU", measure_step, flags, size, scale.rounds, "cuda")
-        result["step_gpu"] = {"peak_bytes": peaks} | figures
-    return {"ratios": ratios} | result
+        figures, found = _told("training step on the GPU", measure_fitting, flags, size, scale.rounds)
+        yield "step_gpu", figures, {"step_gpu": found}
 
 
 def _told(what, function, *args):
@@ -190,13 +196,16 @@ def main(argv=None):
     _check_out(args.out)
     scale = QUICK if args.quick else FULL
     parse_args([*scale.flags, "--amp", args.amp])  # refuses what is no precision now, not later
+
+    def save(result):
+        save_json(args.out, describe(scale, args.amp) | result)
+
     if args.scaling:
         result = measure_scaling([*scale.flags, "--amp", args.amp], args.quick)
+        save(result)
         lines = scaling_lines(result)
     else:
-        result = measure(scale, args.amp)
-        lines = table(result)
-    save_json(args.out, describe(scale, args.amp) | result)
+        lines = table(measure(scale, args.amp, save))
     print("\n".join(lines))
 
 

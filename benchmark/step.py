@@ -89,6 +89,23 @@ def measure_step(flags, size, rounds, device="cpu"):
     return tables | {"gflop_per_sample": gflop, "peak_gflop_per_s": peaks}, ratio(seconds)
 
 
+def measure_fitting(flags, size, rounds, device="cuda"):
+    """(figures of `measure_step` and memory, ratio) with the largest batch of size, size / 2, … that fits.
+
+    Raises OutOfMemoryError if not even one mixture fits.
+    """
+    while True:
+        try:
+            peaks = measure_memory(flags, size, device)
+            figures, found = measure_step(flags, size, rounds, device)
+            return {"batch": size, "peak_bytes": peaks} | figures, found
+        except torch.cuda.OutOfMemoryError:
+            if size == 1:
+                raise
+        size //= 2
+        torch.cuda.empty_cache()
+
+
 def _parse(flags, device):
     return parse_args([*flags, *DEVICE_FLAGS[device]], torch.cuda.device_count())
 

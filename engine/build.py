@@ -1,4 +1,4 @@
-"""From options to networks, optimiser and loaders."""
+"""Networks, optimiser and sampling as the options describe them."""
 
 import torch
 from torch import nn
@@ -10,10 +10,10 @@ from models.separator import Separator, Settings, choose_amp
 
 
 def build_separator(args, weights=None, pretrained="none"):
-    """The networks of `args` in one module, on the CPU.
+    """The networks that `args` describe in one module, on the CPU.
 
-    weights: {"sound": file, "frame": file, "synthesizer": file}, each may be "" for first weights.
-    pretrained: where the ResNet starts from, see `models.build_frame`.
+    weights: {"sound": file, "frame": file, "synthesizer": file}; "" for random initialisation.
+    pretrained: initial weights of the ResNet, see `models.build_frame`.
     """
     files = weights or {"sound": "", "frame": "", "synthesizer": ""}
     torch.manual_seed(args.seed)
@@ -43,7 +43,7 @@ def build_separator(args, weights=None, pretrained="none"):
 def parallelize(separator, num_gpus):
     """(module to call, its device): the separator itself, or a DataParallel over several GPUs.
 
-    For training under torchrun see `distributed.share_gradients` too.
+    Training under torchrun wraps it further, see `distributed.share_gradients`.
     """
     device = distributed.choose_device(num_gpus)
     separator.to(device)
@@ -51,7 +51,7 @@ def parallelize(separator, num_gpus):
 
 
 def build_optimizer(args, separator):
-    """SGD or AdamW with the published groups of rates: the ResNet's, and the sound's for all around it."""
+    """SGD or AdamW with the published learning rates: `fc` and norm of the frame network use --lr_sound."""
     net_frame = separator.net_frame
     head = [*net_frame.fc.parameters(), *net_frame.norm.parameters()]
     groups = [
@@ -66,12 +66,12 @@ def build_optimizer(args, separator):
         return torch.optim.AdamW(
             groups, betas=(args.beta1, 0.999), weight_decay=args.weight_decay, fused=True
         )
-    # Not fused: with fp16, whose first steps overflow, torch's fused SGD begins from memory never written to.
+    # Not fused: fp16 overflows in its first steps, and torch's fused SGD then reads uninitialised momentum.
     return torch.optim.SGD(groups, momentum=args.beta1, weight_decay=args.weight_decay)
 
 
 def build_sampling(args):
-    """What `args` say about an example."""
+    """The part of `args` that says how an example is sampled."""
     return Sampling(
         num_mix=args.num_mix,
         num_frames=args.num_frames,

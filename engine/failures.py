@@ -1,20 +1,20 @@
-"""Clips that could not be read: each is named once, and too many stop the run."""
+"""Unreadable clips: each is logged once, and too many stop the run."""
 
 import logging
 
 from engine.machine import distributed
 from utils import UserError
 
-MAX_SHARE = 0.05  # of the list's clips that may fail
-NUM_NAMED = 10  # clips that the error names
+MAX_SHARE = 0.05  # of the list's clips may be unreadable
+NUM_NAMED = 10  # clips listed in the error
 
 logger = logging.getLogger(__name__)
 
 
 class Failures:
-    """Collects what a data set met, batch by batch; `num_clips`: length of its list.
+    """Collects the unreadable clips of a data set, batch by batch; `num_clips`: length of its list.
 
-    Of several processes each knows what it met itself, until `join`.
+    Each process has only its own until `join`.
     """
 
     def __init__(self, num_clips, path_list):
@@ -26,11 +26,11 @@ class Failures:
         return len(self.reasons)
 
     def add(self, batch):
-        """Note the failures of a batch. Raises UserError when more than 5 % of the clips have failed."""
+        """Add the failures of a batch. Raises UserError if more than 5 % of the clips have failed."""
         self._note([failure for info in batch["info"] + batch["dropped"] for failure in info["failures"]])
 
     def join(self):
-        """Note what the other processes met, too; waits for all of them. Raises UserError as `add` does."""
+        """Add the failures of the other processes; waits for all of them. Raises UserError like `add`."""
         for reasons in distributed.gather(self.reasons):
             self._note(reasons.items())
 

@@ -1,4 +1,4 @@
-"""Batches of training and validation mixtures, for this process."""
+"""Data loaders of training and validation mixtures; each process loads its share."""
 
 import numpy as np
 import torch
@@ -11,38 +11,38 @@ from engine.machine import distributed
 from engine.options import batch_size
 from utils import UserError
 
-SAMPLER_PART = 4096  # examples of an epoch that are numbers of Python at a time
+SAMPLER_PART = 4096  # indices converted to Python numbers at a time
 
 
 def build_train_loader(args):
-    """Batches of training mixtures, in an order that depends on seed and epoch alone; see `start_epoch`.
+    """Batches of training mixtures, in an order that depends only on seed and epoch; see `start_epoch`.
 
-    Of several processes each has its part of every joint batch.
+    Each process loads its share of every batch. Raises UserError if a batch is larger than an epoch.
     """
     dataset = _build_dataset(
         args.list_train, args, train=True, pairs=args.mix_pairs, repeats=args.dup_trainset
     )
     if len(dataset) < batch_size(args):
         raise UserError(
-            f"{args.list_train}: {len(dataset.clips)} clips in {args.dup_trainset} rounds (--dup_trainset) "
-            f"are fewer than the {batch_size(args)} of a batch"
+            f"{args.list_train}: batch size {batch_size(args)} exceeds the epoch's {len(dataset)} samples: "
+            "lower --batch_size_per_gpu or raise --dup_trainset"
         )
     sampler = EpochSampler(len(dataset), batch_size(args))
     return DataLoader(dataset, sampler=sampler, drop_last=True, **_loader_options(args))
 
 
 class EpochSampler:
-    """This process's part of an epoch: of each joint batch of a random order every so manieth example."""
+    """This process's share of an epoch: every world_size-th example of a shuffled epoch."""
 
     def __init__(self, length, joint_batch):
         self.length = length
         self.used = length - length % joint_batch
-        self.generator = torch.Generator()  # seeded alike in all processes, see `start_epoch`
+        self.generator = torch.Generator()  # with the same seed in all processes, see `start_epoch`
 
     def __iter__(self):
         order = torch.randperm(self.length, generator=self.generator, dtype=torch.int32)[: self.used]
         mine = order[distributed.rank() :: distributed.world_size()]
-        # Bit by bit: as a list, the millions of an epoch of a large index take half a gigabyte.
+        # In chunks: a list of the millions of examples of a large index takes 0.5 GB.
         return (number for part in mine.split(SAMPLER_PART) for number in part.tolist())
 
     def __len__(self):
@@ -50,17 +50,14 @@ class EpochSampler:
 
 
 def start_epoch(loader, epoch):
-    """Let a training loader draw the examples of `epoch`, in the order of `epoch`."""
+    """Make a training loader draw the examples and the order of `epoch`."""
     loader.dataset.set_epoch(epoch)
     seed = np.random.SeedSequence([loader.dataset.seed, epoch]).generate_state(1)[0]
     loader.sampler.generator.manual_seed(int(seed))
 
 
 def build_val_loader(args):
-    """Batches of the fixed validation mixtures, in the order of the list.
-
-    Of several processes each has its part.
-    """
+    """Batches of the fixed validation mixtures, in the order of the list; each process loads its share."""
     if args.list_val_mix:
         dataset = _build_fixed_dataset(args.list_val_mix, args)
     else:
@@ -80,7 +77,7 @@ def _build_dataset(path, args, **options):
 
 
 def _build_fixed_dataset(path, args):
-    """The mixtures of a mixture list."""
+    """A data set of the mixtures in a mixture list."""
     mixtures = read_mixtures(path)
     num_mix = len(mixtures[0])
     if num_mix != args.num_mix:

@@ -1,6 +1,6 @@
-"""What options mean together: limits of their values, the name of a run, and what a resumed run must keep.
+"""Checks on options, the name of a run, and the options that a resumed run must keep.
 
-Free of torch, so that `arguments` stays fast to import.
+Does not import torch, so that `arguments` imports quickly.
 """
 
 import json
@@ -9,7 +9,7 @@ import os
 from utils import UserError
 
 NUM_LOG_FREQS = 256  # rows of a log-frequency spectrogram, as in models.spectral
-AT_LEAST = {  # the smallest value that makes sense
+AT_LEAST = {  # smallest allowed value
     "num_mix": 2,
     "num_channels": 1,
     "ngf": 1,
@@ -37,47 +37,45 @@ AT_LEAST = {  # the smallest value that makes sense
     "beta1": 0,
     "mask_thres": 0,
 }
-FILE_OPTIONS = "options.json"  # beside the weights: the options of the run that made them
-# Options that a checkpoint's networks and their input depend on: evaluation takes them from the run's own
-# options unless a flag says otherwise.
+FILE_OPTIONS = "options.json"  # the run's options, saved next to its weights
+# Options that define a checkpoint's networks and their input: evaluation reads them from the run's own
+# options unless a flag overrides them.
 MODEL_OPTIONS = (
     "num_mix arch_sound arch_frame arch_synthesizer num_channels ngf img_pool img_norm img_activation "
     "sound_activation output_activation binary_mask mask_thres loss weighted_loss log_freq num_frames "
     "stride_frames audLen audRate stft_frame stft_hop imgSize frameRate"
 ).split()
-# Options that may differ between a run and its continuation: they don't change what is learned.
+# Options that may change when a run is resumed: they do not affect what is learned.
 FREE_OPTIONS = (
     "ckpt mode resume overwrite workers num_vis disp_iter num_gpus batch_size_per_gpu list_duets list_solos "
     "num_processes bss compile"
 ).split()
-# Options that runs from before them know nothing of: where they have no effect, these runs go on.
+# Options added later, with their defaults: older runs resume while these keep their defaults.
 LATER_OPTIONS = {"list_val_mix": "", "accumulate": 1, "sync_bn": False}
 
 
 def check_values(parser, args, gpus_present):
-    """Each value by itself, and what this machine has."""
+    """Check each option's value, and that this machine has the GPUs."""
     for key, least in AT_LEAST.items():
-        if not getattr(args, key) >= least:  # also refuses what is not a number
+        if not getattr(args, key) >= least:  # also refuses NaN
             parser.error(f"--{key}: expected {least} or more, found {getattr(args, key)}")
     if args.num_gpus > gpus_present:
-        each = "; each process of torchrun has one" if args.num_processes > 1 else ""
-        parser.error(
-            f"--num_gpus: {args.num_gpus} asked for, {gpus_present} found{each}; 0 computes on the CPU"
-        )
+        each = "; each torchrun process uses one" if args.num_processes > 1 else ""
+        parser.error(f"--num_gpus: {args.num_gpus} requested, {gpus_present} found{each}; 0 uses the CPU")
     if args.num_val == 0 or args.num_val < -1:
-        parser.error(f"--num_val: expected -1 or 1 and more, found {args.num_val}")
+        parser.error(f"--num_val: expected -1, or 1 or more, found {args.num_val}")
     if not args.beta1 < 1:
         parser.error(f"--beta1: expected less than 1, found {args.beta1}")
     if os.path.basename(args.id) != args.id or args.id in (".", ".."):
-        parser.error(f"--id: expected a plain name, found {args.id!r}; --ckpt names the folder")
+        parser.error(f"--id: expected a plain name, found {args.id!r}; --ckpt sets the folder")
 
 
 def check_together(parser, args):
-    """What options demand of one another."""
+    """Check combinations of options."""
     if args.binary_mask and args.loss != "bce":
-        parser.error(f"binary masks are learned by --loss bce, found {args.loss}; --binary_mask 0 for ratios")
+        parser.error(f"binary masks need --loss bce, found {args.loss}; use --binary_mask 0 for ratio masks")
     if args.loss == "bce" and not args.binary_mask:
-        parser.error("--loss bce is for binary masks: ratio masks (--binary_mask 0) need --loss l1 or l2")
+        parser.error("--loss bce is for binary masks; ratio masks (--binary_mask 0) need --loss l1 or l2")
     if args.loss == "bce" and args.output_activation not in ("sigmoid", "softmax"):
         parser.error(
             f"--loss bce needs --output_activation sigmoid or softmax, found {args.output_activation}"
@@ -86,29 +84,29 @@ def check_together(parser, args):
         check_no_weights(parser, args, "--mode eval scores the networks in ckpt/ID")
     check_precision(parser, args)
     if args.compile and args.num_gpus > 1:
-        parser.error("--compile is for one GPU in each process: start them with torchrun, or leave it out")
+        parser.error("--compile works with one GPU per process: use torchrun for several GPUs")
     if args.sync_bn and args.num_gpus > 1:
-        parser.error("--sync_bn: several GPUs need torchrun for it, which starts a process for each")
+        parser.error("--sync_bn with several GPUs needs torchrun, which starts a process per GPU")
     if args.stft_hop > args.stft_frame // 2:
-        parser.error("--stft_hop: at most half of --stft_frame, or sound cannot be put together again")
+        parser.error("--stft_hop: at most half of --stft_frame, or the STFT cannot be inverted")
     check_spectrogram(parser, args)
 
 
 def check_no_weights(parser, args, why):
-    """Refuse files to start training from where trained networks are read, as `why` says."""
+    """Refuse files of initial weights where trained networks are read; `why` ends the message."""
     for key in ("weights_sound", "weights_frame", "weights_synthesizer"):
         if getattr(args, key):
             parser.error(f"--{key} is for training: {why}")
 
 
 def check_precision(parser, args):
-    """What --amp asks for must be there."""
+    """Check that the device supports --amp."""
     if args.amp == "fp16" and not args.num_gpus:
         parser.error("--amp fp16 needs a GPU; bf16 works on the CPU too")
 
 
 def check_spectrogram(parser, args):
-    """The U-Net halves both sides of the spectrogram once a level."""
+    """Check that the spectrogram's sides can be halved at each level of the U-Net."""
     if args.audLen <= args.stft_frame // 2:
         parser.error(f"--audLen: expected more than half of --stft_frame, found {args.audLen}")
     step = 2 ** int(args.arch_sound.removeprefix("unet"))
@@ -117,17 +115,15 @@ def check_spectrogram(parser, args):
     if times % step:
         fitting = max(step, round(times / step) * step) * args.stft_hop - 1
         parser.error(
-            f"--audLen {args.audLen} gives {times} spectrogram columns, which {args.arch_sound} "
-            f"cannot halve: it needs a multiple of {step}, e.g. --audLen {fitting}"
+            f"--audLen {args.audLen} gives {times} spectrogram columns; {args.arch_sound} needs a multiple "
+            f"of {step}, e.g. --audLen {fitting}"
         )
     if freqs % step:
-        parser.error(
-            f"{freqs} frequencies cannot be halved by {args.arch_sound}: it needs a multiple of {step}"
-        )
+        parser.error(f"{freqs} frequencies: {args.arch_sound} needs a multiple of {step}, see --stft_frame")
 
 
 def model_id(args):
-    """The name of the run: in training made of `--id` and the options that tell runs apart, else `--id`."""
+    """The run's name: `--id` followed by its main options in training, just `--id` in evaluation."""
     if args.mode == "eval":
         return args.id
     parts = [args.id, f"{args.num_mix}mix"]
@@ -146,22 +142,22 @@ def model_id(args):
 
 
 def run_folder(args):
-    """Where the run's files lie."""
+    """The folder of the run's files."""
     return os.path.join(args.ckpt, model_id(args))
 
 
 def path_val(args):
-    """The file that evaluation reads: a mixture list, or an index file."""
+    """The list to evaluate: a mixture list if given, else an index file."""
     return args.list_val_mix or args.list_val
 
 
 def batch_size(args):
-    """Mixtures in a batch, over all GPUs and processes."""
+    """Mixtures per batch, summed over all GPUs and processes."""
     return args.batch_size_per_gpu * max(args.num_gpus, 1) * args.num_processes
 
 
 def training_options(args):
-    """{option: value} of all that must agree between a run and its continuation."""
+    """{option: value} of all options that must not change when a run is resumed."""
     options = {key: value for key, value in vars(args).items() if key not in FREE_OPTIONS}
     for key, value in LATER_OPTIONS.items():
         if options[key] == value:
@@ -170,7 +166,7 @@ def training_options(args):
 
 
 def saved_options(folder):
-    """Options of the networks in a run's folder, as training wrote them; none for older runs."""
+    """The MODEL_OPTIONS that training saved in a run's folder; {} if the run saved none."""
     path = os.path.join(folder, FILE_OPTIONS)
     try:
         with open(path, encoding="utf-8") as file:

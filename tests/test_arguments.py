@@ -74,11 +74,11 @@ def test_options_of_a_run_leave_out_what_changes_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("--binary_mask 1 --loss l1", "binary masks are learned by --loss bce"),
+        ("--binary_mask 1 --loss l1", "binary masks need --loss bce"),
         ("--binary_mask 0 --loss bce", "ratio masks"),
         ("--output_activation relu", "needs --output_activation sigmoid or softmax"),
         ("--amp fp16", "needs a GPU"),
-        ("--num_gpus 2", "2 asked for, 0 found"),
+        ("--num_gpus 2", "2 requested, 0 found"),
         ("--audLen 60000", "--audLen 65535"),
         ("--audLen 500 --arch_sound unet5", "--audLen"),
         ("--log_freq 0 --stft_frame 1000 --stft_hop 256", "501 frequencies"),

@@ -1,7 +1,7 @@
-"""One run in several processes, as torchrun starts them: who this one is, and what they tell one another.
+"""torchrun: ranks and communication.
 
-Without torchrun there is one process, and everything here returns at once. Objects, counts and flags go by
-gloo, through the CPU; gradients and statistics by nccl where they lie on GPUs.
+Without torchrun there is one process, and all functions return at once. Objects, counts and flags are sent
+with gloo through the CPU; gradients and statistics with nccl if they are on GPUs.
 """
 
 import contextlib
@@ -23,31 +23,31 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from engine.machine.sync_norm import synchronise_norms
 from utils import EXIT_USER_ERROR, UserError
 
-TIMEOUT = timedelta(hours=1)  # to wait for the others: the first process writes pages while they do
-POLL = 0.05  # seconds between two looks at torchrun's store
-# Keys in torchrun's store, which lives as long as torchrun does, over all restarts of its processes.
+TIMEOUT = timedelta(hours=1)  # for the other processes to wait in while rank 0 writes pages
+POLL = 0.05  # seconds between two reads of torchrun's store
+# Keys in torchrun's store, which survives restarts of the processes (but see `_path_told`).
 ATTEMPT, TOLD, BEGUN = "attempt", "told", "begun"
 
-_store = None  # torchrun's, in a session
+_store = None  # torchrun's, inside a session
 
 
 def rank():
-    """The number of this process, 0 for the one that writes files and speaks."""
+    """The number of this process; 0 writes files, logs and prints."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world_size():
-    """How many processes there are."""
+    """The number of processes, on all machines."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def is_main():
-    """True in the process that writes files and speaks."""
+    """True in rank 0, which writes files, logs and prints."""
     return rank() == 0
 
 
 def main_only(function):
-    """Decorate a function that returns nothing: it does nothing in the other processes."""
+    """Decorate a function without a result, so that only rank 0 runs it."""
 
     @functools.wraps(function)
     def wrapper(*args, **kwargs):
@@ -58,24 +58,27 @@ def main_only(function):
 
 
 def processes():
-    """(processes of this run, those of them on this machine)."""
+    """(number of processes, number of them on this machine)."""
     return world_size(), int(os.environ["LOCAL_WORLD_SIZE"]) if dist.is_initialized() else 1
 
 
 def gpus_present():
-    """GPUs that this process may use: all, or one of those there are if torchrun started it."""
+    """The number of GPUs that this process may use: all, or at most one under torchrun."""
     return min(torch.cuda.device_count(), 1 if dist.is_initialized() else sys.maxsize)
 
 
 def choose_device(num_gpus):
-    """The device of this process. Raises UserError if torchrun started more processes than there are GPUs."""
+    """The device of this process, made the current one under torchrun.
+
+    Raises UserError if torchrun started more processes than there are GPUs.
+    """
     if not num_gpus or not dist.is_initialized():
         return torch.device("cuda" if num_gpus else "cpu")
     number, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
     if number >= count:
         raise UserError(
             f"torchrun started {processes()[1]} processes on a machine with {count} GPUs: "
-            f"--nproc-per-node {count}, or --num_gpus 0 for the CPU"
+            f"use --nproc-per-node {count}, or --num_gpus 0 for the CPU"
         )
     torch.cuda.set_device(number)
     return torch.device("cuda", number)
@@ -83,10 +86,10 @@ def choose_device(num_gpus):
 
 @contextlib.contextmanager
 def session():
-    """In it, processes that torchrun started know one another. A user's mistake in any of them ends all.
+    """Join torchrun's process group; a UserError in any process stops all of them.
 
-    One of them raises it, to be printed; the others, which meet it too or find that one gone, exit quietly.
-    Restarts after it exit at once: they would only meet it again.
+    One process raises the error, so that it is printed once. The others exit quietly, whether they had the
+    same error or lost their connection. Restarts exit at once, since they would fail in the same way.
     """
     global _store
     if not dist.is_torchelastic_launched():
@@ -107,7 +110,7 @@ def session():
             sys.exit(EXIT_USER_ERROR)
         raise
     except Exception:
-        if _is_told():  # the other end of a connection has told its error, and gone
+        if _is_told():  # this is only a connection lost to the process that reported its error
             sys.exit(EXIT_USER_ERROR)
         raise
     dist.destroy_process_group()
@@ -115,10 +118,10 @@ def session():
 
 
 def _meet(store, number, size):
-    """The number of this attempt, on which only living processes agree.
+    """The number of this attempt, the same in all processes that are alive.
 
-    torchrun keeps its store over restarts, with the addresses of processes that are dead, and its own count
-    of restarts is not the same on all machines. So the first process counts, and names those that it heard.
+    torchrun's store survives restarts and still has the addresses of dead processes, and torchrun's count of
+    restarts differs between machines. So rank 0 counts attempts, and lists the processes that have joined.
     """
     me = uuid.uuid4().hex
     if number == 0:
@@ -155,13 +158,13 @@ def _recall(attempt):
 
 @main_only
 def mark_begun():
-    """Note that from now on the run in its folder is this torchrun's, see `has_begun`."""
+    """Record that this torchrun session created the run, see `has_begun`."""
     if _store:
         _store.set(BEGUN, b"")
 
 
 def has_begun():
-    """True in a process that torchrun restarted after `mark_begun`: there is a run to go on with."""
+    """True if this process is a restart after `mark_begun`: there is a run to resume."""
     return _store is not None and _store.check([BEGUN])
 
 
@@ -204,7 +207,7 @@ def _path_told():
 
 @contextlib.contextmanager
 def one_voice():
-    """If the block ends the program, as argparse does, one process prints what it had to say."""
+    """If the block exits, as argparse does on errors and for --help, only one process prints its output."""
     if not dist.is_initialized():
         yield
         return
@@ -220,7 +223,7 @@ def one_voice():
 
 
 def gather(value):
-    """[value of each process], the same list in all; waits for all of them."""
+    """[value of each process], the same list everywhere; waits for all processes."""
     if not dist.is_initialized():
         return [value]
     values = [None] * world_size()
@@ -229,23 +232,23 @@ def gather(value):
 
 
 def check_same(values):
-    """Raise UserError, naming what differs, if the dict `values` is not the same in all processes."""
+    """Raise UserError, naming the keys that differ, unless the dict `values` is the same in all processes."""
     for number, found in enumerate(gather(values)):
         differing = sorted(key for key in values | found if values.get(key) != found.get(key))
         if differing:
             raise UserError(
                 f"processes {rank()} and {number} differ in {', '.join(differing)}: all machines need the "
-                "same command, and the same files at the same places"
+                "same command and the same files at the same paths"
             )
 
 
 def everywhere(flag):
-    """True if `flag` is true in all processes; waits for all of them."""
+    """True if `flag` is true in all processes; waits for all processes."""
     return bool(_reduce(torch.tensor(int(flag)), dist.ReduceOp.MIN))
 
 
 def mean(value):
-    """The mean of a number over all processes; waits for all of them."""
+    """The mean of a number over all processes; waits for all processes."""
     return _reduce(torch.tensor(value, dtype=torch.float64), dist.ReduceOp.SUM).item() / world_size()
 
 
@@ -256,10 +259,10 @@ def _reduce(tensor, operation):
 
 
 def share_gradients(module, device, sync_bn):
-    """What is called in training instead of `module`: under torchrun it averages gradients over processes.
+    """The module to call in training: under torchrun it averages gradients over all processes.
 
-    sync_bn: batch normalisation, too, is over the batches of all processes. Otherwise each process has its
-    own statistics, until `average_norms`.
+    sync_bn: batch normalisation also uses the batches of all processes. Otherwise each process keeps its own
+    statistics until `average_norms`.
     """
     if not dist.is_initialized():
         return module
@@ -267,20 +270,26 @@ def share_gradients(module, device, sync_bn):
         synchronise_norms(module, device)
     ids = [device.index] if device.type == "cuda" else None
     model = nn.parallel.DistributedDataParallel(module, device_ids=ids)
-    model.broadcast_buffers = False  # the argument is called otherwise in newer versions of torch
+    model.broadcast_buffers = False  # newer versions of torch rename the constructor's argument
     return model
 
 
 def sharing(model, due):
-    """The context of a forward and backward pass; gradients stay in this process if sharing is not due."""
+    """The context of a forward and backward pass; gradients stay in this process unless `due`."""
     if due or not isinstance(model, nn.parallel.DistributedDataParallel):
         return contextlib.nullcontext()
     return model.no_sync()
 
 
+def average_gradients(module):
+    """Average gradients over all processes, as a backward pass does whose `sharing` is due."""
+    for gradient in (parameter.grad for parameter in module.parameters() if parameter.grad is not None):
+        gradient.copy_(_reduce(gradient.clone(), dist.ReduceOp.SUM) / world_size())
+
+
 @torch.no_grad()
 def average_norms(module):
-    """Let all processes have the mean of their batch normalisations' running statistics."""
+    """Average the running statistics of batch normalisation over all processes."""
     norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm)]
     for buffer in (buffer for norm in norms for buffer in (norm.running_mean, norm.running_var)):
         buffer.copy_(_reduce(buffer.clone(), dist.ReduceOp.SUM) / world_size())

@@ -1,4 +1,4 @@
-"""What passes between the CPU and a GPU while the GPU computes. On the CPU nothing is copied."""
+"""Copies between the CPU and a GPU while the GPU computes. On the CPU nothing is copied."""
 
 import torch
 
@@ -8,8 +8,8 @@ TENSORS = ("mix", "sources", "frames")  # of a batch
 def batches_on(device, loader):
     """The batches of `loader` with their tensors on `device`.
 
-    A GPU is given a batch on a stream of its own, from pinned memory, while it still computes the step
-    before, whose kernels were only asked for.
+    Batches are copied to a GPU from pinned memory on a separate stream, while it still computes the previous
+    step: kernels are launched asynchronously.
     """
     if device.type != "cuda":
         yield from loader
@@ -21,12 +21,12 @@ def batches_on(device, loader):
         current = torch.cuda.current_stream(device)
         current.wait_stream(stream)
         for tensor in moved.values():
-            tensor.record_stream(current)  # or its memory would be free for the next copy too early
+            tensor.record_stream(current)  # so that its memory is not reused too early
         yield batch | moved
 
 
 class Arriving:
-    """A scalar on its way from the device; the device can be given more to do meanwhile."""
+    """A scalar that is copied from the device asynchronously."""
 
     def __init__(self, scalar):
         self._value = scalar.to("cpu", non_blocking=True)
@@ -35,7 +35,7 @@ class Arriving:
             self._event.record()
 
     def item(self):
-        """The number: waits for what the device was asked before it, and for nothing asked since."""
+        """The number; waits for the work that produces it, but not for work launched later."""
         if self._event:
             self._event.synchronize()
         return self._value.item()

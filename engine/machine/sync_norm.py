@@ -1,7 +1,7 @@
 """Batch normalisation over the batches of all processes.
 
-torch's SyncBatchNorm does so on GPUs only, in fused kernels; for the CPU, it is put together here. Names and
-shapes of parameters and buffers stay as they are.
+torch's SyncBatchNorm supports GPUs only, so this implements it for the CPU. Names and shapes of parameters
+and buffers stay the same.
 """
 
 import torch
@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def synchronise_norms(module, device):
-    """Replace all batch normalisations in `module`; parameters stay the same objects."""
+    """Replace all batch normalisation layers in `module`; parameters stay the same objects."""
     if device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(module)
         return
@@ -22,7 +22,7 @@ def synchronise_norms(module, device):
 
 
 class SyncNorm(_BatchNorm):
-    """The batch normalisation `norm`, over the batches [B, C, …] of all processes while it is trained."""
+    """The batch normalisation layer `norm`; in training its statistics are over all processes' batches."""
 
     def __init__(self, norm):
         super().__init__(norm.num_features, norm.eps, norm.momentum)
@@ -32,14 +32,14 @@ class SyncNorm(_BatchNorm):
         self.train(norm.training)
 
     def _check_input_dim(self, x):
-        pass  # all shapes [B, C, …] will do
+        pass  # any [B, C, …]
 
     def forward(self, x):
-        """[B, C, …] -> the same shape, normalised by channel."""
+        """[B, C, …] -> the same shape, normalised per channel."""
         if not self.training:
             return super().forward(x)
         dims = [d for d in range(x.dim()) if d != 1]
-        shape = [-1] + [1] * (x.dim() - 2)  # of a value for each channel, beside x
+        shape = [-1] + [1] * (x.dim() - 2)  # of one value per channel, broadcast over x
         wide = x.float()
         sums = torch.cat([wide.sum(dims), wide.new_tensor([x.numel() / x.shape[1]])])
         sums = _SumOfAll.apply(sums)
@@ -58,7 +58,7 @@ class SyncNorm(_BatchNorm):
 
 
 class _SumOfAll(torch.autograd.Function):
-    """The sum of a tensor over all processes. Each of them uses it, so its gradient is the sum of theirs."""
+    """The sum of a tensor over all processes. All of them use it, so gradients are summed as well."""
 
     @staticmethod
     def forward(ctx, tensor):
@@ -69,7 +69,7 @@ class _SumOfAll(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient):
-        """The sum of their gradients: each process's part is in all sums."""
+        """The sum of the processes' gradients: each process's tensor is in every sum."""
         total = gradient.clone()
         dist.all_reduce(total)
         return total

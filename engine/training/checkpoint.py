@@ -1,7 +1,7 @@
-"""What a run leaves on disk, and how it goes on from there.
+"""Checkpoints of a run: saving, finding and restoring them.
 
-`state_latest.pth` is all that a run needs to go on, in one file so that it is always of one moment;
-`{sound,frame,synthesizer}_{latest,best}.pth` are plain state dicts, for everybody else.
+`state_latest.pth` has everything that a run needs to resume, in one file so that it is always consistent;
+`{sound,frame,synthesizer}_{latest,best}.pth` are plain state dicts for all other uses.
 """
 
 import copy
@@ -19,12 +19,12 @@ from utils import UserError, replacing, save_json
 FILE_STATE = "state_latest.pth"
 FILE_HISTORY = "history.json"
 NETS = ("sound", "frame", "synthesizer")
-PROGRESS = ("epoch", "finished", "best", "history")  # of a trainer
+PROGRESS = ("epoch", "finished", "best", "history")  # attributes of a trainer
 STATE = ("nets", "optimizer", "scaler", "options", *PROGRESS)
 
 
 def weight_files(folder, suffix="best"):
-    """{"sound": file, …} of a run's folder. Raises UserError, with what is missing, if not all are there."""
+    """{"sound": file, …} in a run's folder. Raises UserError, naming the missing files, unless all exist."""
     files = {name: os.path.join(folder, f"{name}_{suffix}.pth") for name in NETS}
     missing = [path for path in files.values() if not os.path.isfile(path)]
     if missing:
@@ -33,7 +33,7 @@ def weight_files(folder, suffix="best"):
 
 
 def newest_run(root):
-    """The folder in `root` whose networks were written last. Raises UserError if there are none."""
+    """The run folder in `root` with the newest networks. Raises UserError if there is none."""
     paths = glob.glob(os.path.join(glob.escape(root), "*", "sound_best.pth"))
     if not paths:
         raise UserError(
@@ -43,11 +43,11 @@ def newest_run(root):
 
 
 def find_run(folder, args, begun=False):
-    """The state of the run in `folder` to go on from, or None for a new run; changes nothing.
+    """The saved state of the run in `folder`, or None for a new run; changes nothing.
 
-    begun: this very command began what lies there, and was restarted: neither --overwrite nor --no-resume is
-    meant for it. Raises UserError if what lies there is another run, or weights without one, and --overwrite
-    is not given.
+    begun: this torchrun session created the run and was restarted, so that --overwrite and --no-resume do not
+    apply to it. Raises UserError if `folder` has a run with other options, or weights without a state, and
+    --overwrite is not given.
     """
     if args.overwrite and not begun:
         return None
@@ -58,15 +58,15 @@ def find_run(folder, args, begun=False):
     weights = sorted(name for name in names if name.endswith(".pth") and not name.startswith("."))
     if weights:
         raise UserError(
-            f"{folder} holds weights ({', '.join(weights[:3])}) but no {FILE_STATE} to go on from: "
-            "use another --id, or --overwrite to delete them, or --weights_* to start from them"
+            f"{folder} has weights ({', '.join(weights[:3])}) but no {FILE_STATE} to resume from: "
+            "use another --id, --overwrite to delete them, or --weights_* to start from them"
         )
     return None
 
 
 @main_only
 def start_run(folder, args):
-    """Make the folder of a new run; with --overwrite what lies there is deleted, see `find_run`."""
+    """Create the folder of a new run; --overwrite deletes an existing one, see `find_run`."""
     if args.overwrite and os.path.isdir(folder):
         shutil.rmtree(folder)
     os.makedirs(folder, exist_ok=True)
@@ -75,26 +75,26 @@ def start_run(folder, args):
 
 def _load_state(path, folder, args, resume):
     if not resume:
-        raise UserError(f"{folder} holds a run already (--no-resume): --overwrite deletes it")
+        raise UserError(f"{folder} already has a run (--no-resume): --overwrite deletes it")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         found = {key: state[key] for key in STATE}["options"]
-    except Exception as error:  # torch.load raises many kinds for files that are no checkpoints
+    except Exception as error:  # torch.load raises many types for files that are not checkpoints
         raise UserError(f"{path}: not the state of a run ({error!r}); --overwrite deletes it") from None
     wanted = training_options(args)
     keys = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
     if keys:
         lines = [f"  {key}: {found.get(key)!r} there, {wanted.get(key)!r} here" for key in keys]
         raise UserError(
-            f"{folder} holds a run with other options:\n" + "\n".join(lines) + "\n"
-            "Use its options to go on, another --id for a new run, or --overwrite to delete it"
+            f"{folder} has a run with other options:\n" + "\n".join(lines) + "\n"
+            "Use its options to resume it, another --id for a new run, or --overwrite to delete it"
         )
     return state
 
 
 @main_only
 def save_weights(trainer, is_best):
-    """Write plain state dicts of the three networks, and the history."""
+    """Save plain state dicts of the three networks, and the learning curves."""
     folder = trainer.folder
     for name in NETS:
         state = getattr(trainer.separator, f"net_{name}").state_dict()
@@ -106,7 +106,7 @@ def save_weights(trainer, is_best):
 
 @main_only
 def save_state(trainer):
-    """Write all that the run needs to go on from here."""
+    """Save everything that the run needs to resume from here."""
     state = {
         "nets": {name: getattr(trainer.separator, f"net_{name}").state_dict() for name in NETS},
         "optimizer": trainer.optimizer.state_dict(),
@@ -118,7 +118,7 @@ def save_state(trainer):
 
 
 def restore(state, trainer):
-    """Put the state of a run, as `find_run` gives it, into a new trainer of the same options."""
+    """Load the state of a run, as `find_run` returns it, into a new trainer with the same options."""
     for name in NETS:
         getattr(trainer.separator, f"net_{name}").load_state_dict(state["nets"][name])
     trainer.optimizer.load_state_dict(state["optimizer"])
@@ -129,10 +129,10 @@ def restore(state, trainer):
 
 
 def _lay_out(optimizer):
-    """Lay the optimiser's averages out in memory as their parameters are.
+    """Give the optimiser's moving averages the memory layout of their parameters.
 
-    torch's fused optimisers go through both in step, whatever the order of their numbers, and a run may go on
-    where `--amp auto`, and with it the order of channels, is another than where it began.
+    torch's fused optimisers read both in memory order and ignore strides. A run may resume on a machine where
+    `--amp auto` gives another precision, and with it another layout (channels last or not).
     """
     for parameter, state in optimizer.state.items():
         for key, value in state.items():
@@ -141,7 +141,7 @@ def _lay_out(optimizer):
 
 
 def read_history(folder):
-    """The curves of the run in `folder`, {} where it has none: networks that came without their run."""
+    """The learning curves of the run in `folder`; {} if there are none, as for downloaded networks."""
     try:
         with open(os.path.join(folder, FILE_HISTORY), encoding="utf-8") as file:
             return json.load(file)
@@ -157,11 +157,11 @@ def _save(path, value):
 
 
 def on_cpu(value):
-    """`value` with all tensors in its dicts, lists and tuples on the CPU; what is given stays as it is."""
+    """A copy of `value` with all tensors on the CPU, those in its dicts, lists and tuples as well."""
     if torch.is_tensor(value):
         return value.cpu()
     if isinstance(value, dict):
-        moved = copy.copy(value)  # state dicts have attributes, too
+        moved = copy.copy(value)  # keeps a state dict's attributes
         moved.update({key: on_cpu(inner) for key, inner in value.items()})
         return moved
     if isinstance(value, (list, tuple)):

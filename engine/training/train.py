@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 def new_history():
-    """The curves of a run: losses of training, by fraction of an epoch, and all scores of each evaluation."""
+    """Empty learning curves: the training loss by fractional epoch, and the scores of each evaluation."""
     return {
         "train": {"epoch": [], "err": []},
         "val": {"epoch": [], "err": [], **{key: [] for key in VAL_KEYS if key != "loss"}},
@@ -35,10 +35,10 @@ def new_history():
 
 
 class Trainer:
-    """A run: the networks, their optimiser, the loaders, and what has been reached.
+    """A run: networks, optimiser, loader, evaluator and progress.
 
-    model: what is called in training, `separator` or what shares its gradients among processes or GPUs. Of
-    several processes all reach the same, and the first writes it down.
+    model: the module to call in training, `separator` or a wrapper for several processes or GPUs. All
+    processes hold identical state; rank 0 saves it.
     """
 
     def __init__(self, args, folder, model, separator, device, optimizer, loader, evaluator):
@@ -52,17 +52,16 @@ class Trainer:
         self.evaluator = evaluator
         self.scaler = torch.amp.GradScaler(device.type, enabled=args.amp == "fp16")
         self.failures = Failures(len(loader.dataset.clips), args.list_train)
-        self.epoch = 0  # epochs that are trained
-        self.finished = True  # whether the last of them is evaluated and written too
+        self.epoch = 0  # epochs trained so far
+        self.finished = True  # whether the last one has also been evaluated and saved
         self.best = math.inf  # lowest validation loss
         self.history = new_history()
-        self.board = None  # TensorBoard's writer, in the first process while the run goes on
+        self.board = None  # TensorBoard's writer, in rank 0 during `run`
 
     def run(self):
-        """Train the epochs that remain, and evaluate those that are due.
+        """Train the remaining epochs and evaluate those that are due.
 
-        The state is written after training, before anything can go wrong in evaluation: a run that stops
-        there goes on with the evaluation.
+        The state is saved before each evaluation, so that a run that stops there resumes with it.
         """
         if self.finished and self.epoch >= self.args.num_epoch:
             logger.info("all %d epochs are trained", self.epoch)
@@ -83,7 +82,7 @@ class Trainer:
         return SummaryWriter(os.path.join(self.folder, "tensorboard"), purge_step=first_step)
 
     def _finish_epoch(self):
-        """Evaluate if it is due, and write what the epoch leaves behind."""
+        """Evaluate if it is due, and save the epoch's results."""
         due = self.epoch % self.args.eval_epoch == 0 or self.epoch == self.args.num_epoch
         is_best = due and self._evaluate()
         self.finished = True
@@ -100,8 +99,8 @@ class Trainer:
         with progress(total=total * size, desc=f"epoch {epoch}/{self.args.num_epoch}", unit="sample") as bar:
             began = time.perf_counter()
             losses = []  # since the last log line
-            pending = None  # loss and clips of the step before: asked for while the next step computes
-            part = parts = 0  # of the batches that make one step of the optimiser
+            pending = None  # loss and clips of the previous step, read while the next one computes
+            part = parts = 0  # position in a group of batches that share an optimiser step, and its size
             for step, batch in enumerate(batches_on(self.device, self.loader), 1):
                 self.failures.add(batch)
                 if distributed.everywhere(bool(batch["info"])):
@@ -119,20 +118,36 @@ class Trainer:
                     self._record(epoch - 1 + step / total, loss, speed)
                     losses.clear()
             self._check(pending)
+        if part < parts:
+            self._end_group(part, parts)
         self.failures.join()
         distributed.average_norms(self.separator)
 
     def _step(self, batch, part=1, parts=1):
-        """Learn from a batch, the `part`th of `parts` for one step of the optimiser; the loss, a scalar."""
+        """Train on a batch, number `part` of the `parts` of an optimiser step; returns the loss, a scalar."""
         if part == 1:
             self.optimizer.zero_grad(set_to_none=True)
         with distributed.sharing(self.model, due=part == parts):
             loss = self.model(*(batch[key] for key in TENSORS))["loss"].mean()
             self.scaler.scale(loss / parts).backward()
         if part == parts:
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
+            self._update()
         return loss.detach()
+
+    def _update(self):
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+    def _end_group(self, part, parts):
+        """Step with the first `part` of `parts` batches: the epoch ended, since the others were unreadable.
+
+        Their losses were divided by `parts`, and their gradients have not been shared among processes.
+        """
+        distributed.average_gradients(self.separator)
+        for parameter in self.separator.parameters():
+            if parameter.grad is not None:
+                parameter.grad *= parts / part
+        self._update()
 
     def _check(self, pending):
         """Raise UserError if the loss of a step was not finite."""
@@ -142,11 +157,11 @@ class Trainer:
         names = sorted({clips[number].name for info in pending[1] for number in info["clips"]})
         raise UserError(
             f"the loss is {pending[0].item()} in epoch {self.epoch + 1}, for the clips {', '.join(names)}: "
-            "check their sound, or lower the learning rates; the checkpoint of the epoch before is kept"
+            "check their sound, or lower the learning rates; the previous epoch's checkpoint is kept"
         )
 
     def _record(self, epoch, loss, speed):
-        """Log, plot and keep the training loss at a fraction of an epoch; speed: samples/s."""
+        """Log, plot and store the training loss at a fractional epoch; speed: samples/s."""
         self.history["train"]["epoch"].append(epoch)
         self.history["train"]["err"].append(loss)
         rates = ", ".join(f"{group['lr']:.1e}" for group in self.optimizer.param_groups)
@@ -160,7 +175,7 @@ class Trainer:
             group["lr"] = group["first_lr"] * RATE_DROP**drops
 
     def _evaluate(self):
-        """Evaluate, write scores and page; True if the loss is the lowest so far."""
+        """Evaluate, and write scores and page; True if the loss is the lowest so far."""
         page = os.path.join(self.folder, FOLDER_PAGE)
         summary, results = self.evaluator.run(page, self.args.num_vis)
         summary = {"epoch": self.epoch, **summary, "num_clips_replaced": len(self.failures)}

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from arguments import parse_args
-from benchmark import __main__, reference
+from benchmark import __main__, reference, step
 from benchmark.clock import in_turn, ratio, stopwatch
-from benchmark.data import FPS, HEIGHT, WIDTH, make_trees
+from benchmark.data import FPS, HEIGHT, WIDTH, Trees, make_trees
 from benchmark.step import KINDS, make_batches, make_step
 from dataset.audio import read_window
 from dataset.frames import read_clip
@@ -133,8 +133,8 @@ def test_steps_learn_the_same():
     batches = make_batches(build_sampling(args), 2)
     losses = []
     for kind, batch in zip(KINDS, batches, strict=True):
-        step = make_step(kind, args, batch, "cpu")
-        losses.append([step() for _ in range(3)])
+        learn = make_step(kind, args, batch, "cpu")
+        losses.append([learn() for _ in range(3)])
     np.testing.assert_allclose(losses[0], losses[1], rtol=0.02)
 
 
@@ -157,6 +157,60 @@ def test_a_quick_run_writes_all_ratios(tmp_path, capsys):
     assert all(found["value"] > 0 for found in result["ratios"].values())
     assert result.keys() >= {"machine", "versions", "settings", "input", "step", "separation"}
     assert "| step, samples/s |" in capsys.readouterr().out
+
+
+def gpu_of(monkeypatch, fits):
+    """Pretend that there is a GPU in whose memory steps of up to `fits` mixtures fit; the sizes asked for."""
+    asked = []
+
+    def fit(flags, size, *_):
+        asked.append(size)
+        if size > fits:
+            raise torch.cuda.OutOfMemoryError("out of memory")
+        return {kind: 2**30 for kind in KINDS}
+
+    figures = {"samples_per_s": 1.0, "gflop_per_s": 1.0}
+    figures |= {f"share_of_{dtype}_peak": 0.5 for dtype in ("float32", "bfloat16")}
+    found = {kind: figures for kind in KINDS} | {"gflop_per_sample": 1.0}
+    found["peak_gflop_per_s"] = {"float32": 2.0, "bfloat16": 2.0}
+    monkeypatch.setattr(step, "measure_memory", fit)
+    monkeypatch.setattr(step, "measure_step", lambda *_: (found, {"value": 1, "low": 1, "high": 1}))
+    return asked
+
+
+def test_a_batch_is_halved_until_it_fits_on_the_gpu(monkeypatch):
+    asked = gpu_of(monkeypatch, fits=20)
+    figures, found = step.measure_fitting(FLAGS, 80, 1)
+    assert asked == [80, 40, 20]
+    assert figures["batch"] == 20
+    assert figures["peak_bytes"]["project"] == 2**30
+    assert found["value"] == 1
+    gpu_of(monkeypatch, fits=0)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        step.measure_fitting(FLAGS, 80, 1)
+
+
+def test_what_is_measured_is_saved_before_a_later_part_fails(tmp_path, monkeypatch):
+    """The GPU comes last."""
+    gpu_of(monkeypatch, fits=0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "none")
+    monkeypatch.setattr(__main__, "make_trees", lambda *_: Trees([], [], ""))
+    ratio = {"value": 2.0}
+    for name, found in {
+        "memory": {"project": 1},
+        "step": ({"gflop_per_sample": 1.0}, ratio),
+        "input": ({"project_own": {}}, {"input_own_tree": ratio}),
+        "evaluation": ({"project_page": 1.0}, {"metric": ratio}),
+        "separation": {"x_real_time": 1.0},
+    }.items():
+        monkeypatch.setattr(__main__, f"measure_{name}", lambda *_, found=found: found)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        __main__.main(["--quick", "--out", str(tmp_path / "b.json")])
+    result = json.loads((tmp_path / "b.json").read_text())
+    assert result["ratios"].keys() == {"input_own_tree", "step_cpu", "metric"}
+    assert result["step"] == {"peak_bytes": {"project": 1}, "gflop_per_sample": 1.0}
+    assert result.keys() >= {"machine", "input", "evaluation_s_per_mixture", "separation"}
 
 
 def test_a_quick_scaling_run_writes_its_tables(tmp_path, capsys):

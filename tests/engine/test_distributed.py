@@ -17,6 +17,7 @@ from engine.failures import Failures
 from engine.loaders import build_train_loader, build_val_loader, start_epoch
 from engine.machine import distributed
 from engine.options import batch_size, run_folder, training_options
+from engine.training import train
 from engine.training.checkpoint import NETS, find_run, start_run
 from tests.helpers import PROJECT, SMALL, Pool, make_separator, small_args
 from utils import UserError
@@ -49,6 +50,24 @@ if __name__ == "__main__":
     Trainer._step = faulty_step
     main.main()
 """
+
+# What torchrun starts: main.py, where the second process cannot read its part of an epoch's last batch.
+CUT_SHORT = """
+import main
+from engine.training import train
+from tests.engine.test_distributed import cut_short
+
+if __name__ == "__main__":
+    train.batches_on = cut_short
+    main.main()
+"""
+
+
+def cut_short(device, loader):
+    """The batches of an epoch; the last process cannot read the last one."""
+    for step, batch in enumerate(loader, 1):
+        lost = step == len(loader) and distributed.rank() == distributed.world_size() - 1
+        yield {"info": [], "dropped": batch["info"]} if lost else batch
 
 
 def torchrun(script, argv, restarts=0, **variables):
@@ -107,18 +126,37 @@ def read(folder, name):
         return json.load(file)
 
 
-def test_two_processes_learn_what_one_learns(runs):
+def check_same_weights(*folders):
+    """The networks that two runs have learned."""
     for name in NETS:
-        paths = [os.path.join(folder, f"{name}_latest.pth") for folder in runs[:2]]
+        paths = [os.path.join(folder, f"{name}_latest.pth") for folder in folders]
         alone, together = (torch.load(path, weights_only=True) for path in paths)
         assert list(alone) == list(together)
         for key in alone:
             torch.testing.assert_close(together[key], alone[key], atol=1e-5, rtol=1e-5, msg=key)
 
 
+def test_two_processes_learn_what_one_learns(runs):
+    check_same_weights(*runs[:2])
+
+
+def test_two_processes_learn_what_one_learns_where_an_epoch_ends_within_a_group(tree, tmp_path, monkeypatch):
+    alone, together = (
+        training_flags(tree, tmp_path / name, size, "--accumulate", "2", "--num_epoch", "1")
+        for name, size in (("alone", 4), ("together", 2))
+    )
+    monkeypatch.setattr(train, "batches_on", cut_short)
+    run_alone(alone)
+    script = tmp_path / "cut_short.py"
+    script.write_text(CUT_SHORT)
+    status, _, err = torchrun(script, together)
+    assert status == 0, err
+    check_same_weights(*(run_folder(parse_args(argv)) for argv in (alone, together)))
+
+
 def test_a_killed_process_is_started_again_and_the_run_goes_on(runs):
     alone, together, err = runs
-    assert "going on after epoch 1 of 2" in err
+    assert "resuming after epoch 1 of 2" in err
     histories = [read(folder, "history.json") for folder in (alone, together)]
     assert histories[1]["train"]["epoch"] == histories[0]["train"]["epoch"]
     assert histories[1]["train"]["err"] == pytest.approx(histories[0]["train"]["err"], abs=1e-5)
@@ -227,7 +265,7 @@ def test_the_batch_of_a_run_is_that_of_all_processes():
 def test_each_process_has_one_gpu(capsys):
     with pytest.raises(SystemExit):
         parse_args(["--num_gpus", "4"], gpus_present=1, processes=(4, 4))
-    assert "4 asked for, 1 found; each process of torchrun has one" in capsys.readouterr().err
+    assert "4 requested, 1 found; each torchrun process uses one" in capsys.readouterr().err
 
 
 def test_processes_that_would_not_do_the_same_are_refused(monkeypatch):

@@ -311,6 +311,35 @@ def test_the_last_group_of_an_epoch_may_be_smaller(tree, tmp_path, monkeypatch):
     assert seen == [(1, 3), (2, 3), (3, 3), (1, 1)]
 
 
+def batches_of(trainer, monkeypatch, lost):
+    """The batches of the first epoch; the trainer is given them too, those in `lost` as unreadable."""
+    start_epoch(trainer.loader, 1)
+    batches = list(trainer.loader)
+    given = [
+        {"info": [], "dropped": batch["info"]} if k in lost else batch for k, batch in enumerate(batches)
+    ]
+    monkeypatch.setattr(train, "batches_on", lambda device, loader: iter(given))
+    return batches
+
+
+@pytest.mark.parametrize(("accumulate", "lost"), [(2, (3,)), (4, (1, 3)), (4, (0, 1, 2))])
+def test_a_group_that_ends_early_steps_with_the_mean_of_its_batches(
+    tree, tmp_path, monkeypatch, accumulate, lost
+):
+    flags = "--amp", "off", "--dup_trainset", "2", "--accumulate", str(accumulate)
+    wanted, found = (make_trainer(tree, tmp_path, *flags) for _ in range(2))
+    batches = batches_of(found, monkeypatch, lost)
+    found._train_epoch(1)
+    wanted._set_rates(1)
+    wanted.model.train()
+    for first in range(0, 4, accumulate):
+        group = [batches[k] for k in range(first, first + accumulate) if k not in lost]
+        for part, batch in enumerate(group, 1):
+            wanted._step(batch, part, len(group))
+    for one, other in zip(wanted.separator.parameters(), found.separator.parameters(), strict=True):
+        torch.testing.assert_close(other, one, atol=1e-7, rtol=1e-5)
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_clips(tree, tmp_path):
     trainer = make_trainer(tree, tmp_path)
     batch = next(iter(trainer.loader))
