@@ -12,6 +12,7 @@ from arguments import AMPS, add_network_flags, network_options
 from dataset.index import VIDEO_SUFFIXES, find_videos
 from engine.build import build_sampling, build_separator
 from engine.machine.memory import keep_memory
+from engine.machine.precision import set_precision
 from engine.options import check_precision
 from engine.separation.outputs import Request, read_outputs, separate_video
 from engine.separation.pixels import PixelSeparator
@@ -93,6 +94,7 @@ def separate_all(args):
     if not args.num_gpus:
         keep_memory()
     pixels, options, folder = load(args)
+    set_precision(pixels.separator.settings.amp)
     request = Request(
         num_sources=args.num_sources,
         points=args.points,
