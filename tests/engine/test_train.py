@@ -13,7 +13,7 @@ from arguments import parse_args
 from engine.build import build_optimizer, build_separator
 from engine.loaders import build_train_loader, start_epoch
 from engine.options import run_folder
-from engine.training import checkpoint
+from engine.training import checkpoint, train
 from engine.training.checkpoint import FILE_STATE, NETS, on_cpu, restore, save_state, save_weights
 from engine.training.train import Trainer
 from tests.helpers import SMALL, Pool
