@@ -1,6 +1,6 @@
-"""Write data/train.csv and data/val.csv from folders of sounds and frames: `python create_index_files.py`.
+"""Write data/train.csv and data/val.csv from folders of audio and frames: `python create_index_files.py`.
 
---check reads index files instead, and says what is wrong with them.
+--check validates existing index files instead.
 """
 
 import argparse
@@ -17,13 +17,13 @@ from utils import UserError, command
 
 TRAINSET_RATIO = 0.8
 ROOT_FRAME, ROOT_FRAME_OLD = "./data/frames", "./data/frame"
-MIXTURES = {2: "val_mix2.csv", 3: "val_mix3.csv"}  # by their number of clips
+MIXTURES = {2: "val_mix2.csv", 3: "val_mix3.csv"}  # by clips per mixture
 LISTS = (*(f"{part}.csv" for part in PARTS), "duets.csv", *MIXTURES.values())
-MAX_NAMED = 10  # examples that are printed of each kind
+MAX_NAMED = 10  # examples printed per kind of problem
 
 
 def find(args):
-    """The clips that the command line's trees hold, see `dataset.tree.Found`."""
+    """Find the clips in the folders given on the command line; see `dataset.indexing.tree.Found`."""
     roots_frame = args.root_frame
     if roots_frame == [ROOT_FRAME] and not os.path.isdir(ROOT_FRAME) and os.path.isdir(ROOT_FRAME_OLD):
         roots_frame = [ROOT_FRAME_OLD]
@@ -32,7 +32,7 @@ def find(args):
 
 
 def divide(found, args):
-    """{part: its clips}, of the parts that are asked for, and [(Clip, reason)] of all that are left out."""
+    """Split the clips: {part: list of Clip} of the requested parts, and [(Clip, reason)] of the others."""
     left_out, names = found.left_out, list(PARTS) if args.test_ratio else list(PARTS[:2])
     if args.split_ids:
         ids = read_split(args.split_ids)
@@ -40,7 +40,7 @@ def divide(found, args):
         here = {clip.id for clip in found.solos}
         gone = Counter(part for video, part in ids.items() if video not in here)
         for part in names:
-            say(f"{args.split_ids[part]}: {gone[part]} of {Counter(ids.values())[part]} ids are not here")
+            say(f"{args.split_ids[part]}: {gone[part]} of {Counter(ids.values())[part]} ids not found")
         left_out = left_out + [(clip, "in none of the lists") for clip in found.solos if clip.id not in ids]
     else:
         parts = split(videos_of(found.solos), args.trainset_ratio, args.seed, args.test_ratio)
@@ -49,14 +49,14 @@ def divide(found, args):
 
 
 def write_lists(lists, folder, args):
-    """Write each part's clips, and mixtures of those for validation; say what is written."""
+    """Write an index file per part, and mixture lists of the validation clips; report what was written."""
     written = {f"{part}.csv": (write_index, clips, "clips") for part, clips in lists.items() if clips}
     for num_mix, name in MIXTURES.items():
         mixtures = draw_mixtures(lists.get("val", ()), num_mix, args.num_mixtures, args.seed)
         if mixtures:
             written[name] = write_mixtures, mixtures, f"mixtures of {num_mix}"
         else:
-            say(f"no {name}: it needs clips for val of {num_mix} categories and as many videos")
+            say(f"no {name}: needs validation clips of {num_mix} categories and {num_mix} videos")
     for name in LISTS:
         path = os.path.join(folder, name)
         if name in written:
@@ -64,21 +64,21 @@ def write_lists(lists, folder, args):
             write(path, rows)
             say(f"wrote {path}: {len(rows)} {what}")
         elif os.path.exists(path):
-            say(f"note: {path} is of an earlier run and was not rewritten")
+            say(f"note: {path} is from an earlier run and was not updated")
 
 
 def name_doubtful(clips):
-    """Name categories that may be duets: of those with a space in them, the half of a known one."""
+    """Point out categories that may be duets: their names have a space, and one half is a known category."""
     categories = {clip.category for clip in clips}
     known = categories.union(CATEGORIES)
     for name in sorted(categories):
         words = name.split(" ")
         if len(words) > 1 and (words[0] in known or words[-1] in known):
-            say(f"note: {name!r} is taken for one instrument: there is no solo of both its halves")
+            say(f"note: {name!r} is treated as one instrument: not both halves are known categories")
 
 
 def summary(lists, left_out):
-    """The table of clips per category, and what was left out, as text."""
+    """A table of clips per category, and what was left out, as text."""
     counts = {part: Counter(clip.category for clip in clips) for part, clips in lists.items()}
     names = sorted(set().union(*counts.values()))
     width = max(len(name) for name in [*names, "category"])
@@ -89,14 +89,14 @@ def summary(lists, left_out):
 
 
 def reasons_line(left_out):
-    """How many clips were left out for which reason, as text."""
+    """The number of clips left out for each reason, as text."""
     counts = Counter(reason for _, reason in left_out)
     reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(counts.items()))
     return f"left out: {reasons or 'nothing'}"
 
 
 def name_unreadable(left_out):
-    """Name sounds that cannot be read, on stderr."""
+    """List unreadable audio files on stderr."""
     paths = [clip.path_audio for clip, reason in left_out if reason == SOUND_UNREADABLE]
     for path in paths[:MAX_NAMED]:
         say(f"{SOUND_UNREADABLE}: {path}", sys.stderr)
@@ -105,14 +105,14 @@ def name_unreadable(left_out):
 
 
 def say(text, file=None):
-    """Print text that may hold names of files that are not UTF-8."""
+    """Print text that may contain file names that are not UTF-8."""
     file = file or sys.stdout
     encoding = file.encoding or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), file=file)
 
 
 def create(args):
-    """Match, split and write; print what came of it."""
+    """Match audio and frames, split the clips, write the files and print a summary."""
     found = find(args)
     lists, left_out = divide(found, args)
     rows = sorted((clip.name, reason) for clip, reason in left_out)
@@ -123,9 +123,9 @@ def create(args):
         raise UserError(f"no solo clip with both sound and frames in {roots}; {reasons_line(left_out)}")
     for part, clips in lists.items():
         if not clips:
-            hint = "no id of its list is here" if args.split_ids else "too few videos for so many parts"
+            hint = "none of its ids were found" if args.split_ids else "too few videos to split"
             raise UserError(f"no clip for {part}: {hint}")
-    # In a drawn order the first rows stand for all: evaluation may be told to take no more.
+    # Shuffled, so that the first rows are a fair sample: --num_val may limit evaluation to them.
     lists = {
         part: sorted(clips, key=lambda clip: (draw(clip.id, args.seed), clip))
         for part, clips in [*lists.items(), ("duets", found.duets)]
@@ -137,7 +137,7 @@ def create(args):
 
 
 def check(args):
-    """Print what is wrong with index files; 1 if there are errors, else 0."""
+    """Print the problems of index files; return 1 if there are errors, else 0."""
     usual = [os.path.join(args.path_output, name) for name in LISTS]
     paths = args.check or [path for path in usual if os.path.exists(path)]
     if not paths:
@@ -159,7 +159,7 @@ def _number(low, high, low_is_in):
             raise argparse.ArgumentTypeError(f"expected a number {wanted}, found {text}")
         return number
 
-    wanted = f"from {low} on" if low_is_in else f"above {low}"
+    wanted = f"of at least {low}" if low_is_in else f"above {low}"
     wanted += f" and below {high}" if high < float("inf") else ""
     return parse
 
@@ -172,7 +172,7 @@ _length = _number(0, float("inf"), True)
 
 def _count(text):
     if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, found {text}")
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text}")
     return int(text)
 
 
@@ -185,16 +185,16 @@ def _part(text):
 
 def _parse(argv):
     parser = argparse.ArgumentParser(
-        description="Write index files from folders of sounds and frames, or check them."
+        description="Write index files from folders of audio and frames, or check them."
     )
-    _add_trees(parser.add_argument_group("what is read").add_argument)
-    _add_split(parser.add_argument_group("what is written").add_argument)
+    _add_trees(parser.add_argument_group("input").add_argument)
+    _add_split(parser.add_argument_group("output").add_argument)
     _add_check(parser.add_argument_group("check").add_argument)
     args = parser.parse_args(argv)
     if len(args.root_audio) != len(args.root_frame):
-        parser.error("--root_audio and --root_frame: expected as many of one as of the other")
+        parser.error("--root_audio and --root_frame: expected the same number of folders")
     if args.split_ids and (args.trainset_ratio or args.test_ratio):
-        parser.error("--split_ids: --trainset_ratio and --test_ratio have no meaning beside it")
+        parser.error("--split_ids: not allowed with --trainset_ratio or --test_ratio")
     if args.split_ids and len(dict(args.split_ids)) < len(args.split_ids):
         parser.error("--split_ids: expected one file for each part")
     args.split_ids = dict(args.split_ids or [])
@@ -210,43 +210,43 @@ def _add_trees(add):
         nargs="+",
         default=["./data/audio"],
         metavar="DIR",
-        help="sounds: [<category>/]<id>.wav or .mp3 (./data/audio)",
+        help="audio files: [<category>/]<id>.wav or .mp3 (./data/audio)",
     )
     add(
         "--root_frame",
         nargs="+",
         default=[ROOT_FRAME],
         metavar="DIR",
-        help=f"pictures: [<category>/]<id>.mp4/000001.jpg, in the order of --root_audio ({ROOT_FRAME})",
+        help=f"frames: [<category>/]<id>.mp4/000001.jpg, one folder per --root_audio ({ROOT_FRAME})",
     )
-    add("--fps", type=_positive, default=8, help="pictures a second (%(default)s)")
-    add("--min_seconds", type=_length, default=20, help="leave shorter clips out (%(default)s)")
+    add("--fps", type=_positive, default=8, help="frames per second (%(default)s)")
+    add("--min_seconds", type=_length, default=20, help="skip clips shorter than this (%(default)s)")
     add(
         "--max_difference",
         type=_length,
         default=0.5,
-        help="leave clips out whose sound and frames differ by more seconds (%(default)s)",
+        help="skip clips whose audio and frames differ in length by more seconds (%(default)s)",
     )
 
 
 def _add_split(add):
     add("--path_output", default="./data", help="folder of the index files (%(default)s)")
-    add("--trainset_ratio", type=_ratio, help=f"share of training videos ({TRAINSET_RATIO})")
-    add("--test_ratio", type=_share, default=0, help="share of test videos; val takes the rest (%(default)s)")
-    add("--seed", type=int, default=1234, help="other seeds split otherwise (%(default)s)")
+    add("--trainset_ratio", type=_ratio, help=f"fraction of videos for training ({TRAINSET_RATIO})")
+    add("--test_ratio", type=_share, default=0, help="fraction for test; val gets the rest (%(default)s)")
+    add("--seed", type=int, default=1234, help="random seed of the split and the mixtures (%(default)s)")
     add(
         "--split_ids",
         nargs="+",
         type=_part,
         metavar="PART=FILE",
-        help="a split that is there: train=FILE val=FILE test=FILE, each a .txt with an id a line, an index "
-        "file, or a .json as published",
+        help="use an existing split: train=FILE val=FILE test=FILE, each a .txt with one id per line, an "
+        "index file, or a published .json",
     )
     add(
         "--num_mixtures",
         type=_count,
         default=256,
-        help="rows of val_mix2.csv and of val_mix3.csv, at most (%(default)s)",
+        help="maximum number of rows of val_mix2.csv and of val_mix3.csv (%(default)s)",
     )
 
 
@@ -255,14 +255,14 @@ def _add_check(add):
         "--check",
         nargs="*",
         metavar="FILE",
-        help="write nothing: check these index files and mixture lists, or those in --path_output",
+        help="only validate these index files and mixture lists, or those in --path_output",
     )
-    add("--verbose", action="store_true", help=f"with --check: name all cases, not {MAX_NAMED} of each kind")
+    add("--verbose", action="store_true", help=f"with --check: list all cases, not {MAX_NAMED} per kind")
 
 
 @command
 def main(argv=None):
-    """The command; exit status 1 if a check finds errors."""
+    """Run the command; the exit status is 1 if --check finds errors."""
     args = _parse(argv)
     return create(args) if args.check is None else check(args)
 

@@ -12,6 +12,7 @@ from arguments import AMPS, add_network_flags, network_options
 from dataset.index import VIDEO_SUFFIXES, find_videos
 from engine.build import build_sampling, build_separator
 from engine.machine.memory import keep_memory
+from engine.machine.precision import set_precision
 from engine.options import check_precision
 from engine.separation.outputs import Request, read_outputs, separate_video
 from engine.separation.pixels import PixelSeparator
@@ -93,6 +94,7 @@ def separate_all(args):
     if not args.num_gpus:
         keep_memory()
     pixels, options, folder = load(args)
+    set_precision(pixels.separator.settings.amp)
     request = Request(
         num_sources=args.num_sources,
         points=args.points,
@@ -138,8 +140,9 @@ def _count(text):
     return int(text)
 
 
-def _parse(argv):
+def _make_parser():
     suffixes = ", ".join(VIDEO_SUFFIXES + PICTURE_SUFFIXES)
+    flag = argparse.BooleanOptionalAction
     parser = argparse.ArgumentParser(description="Hear each place of a video by itself.")
     add = parser.add_argument
     add("videos", nargs="+", metavar="VIDEO", help=f"file ({suffixes}), or a folder of videos")
@@ -147,42 +150,24 @@ def _parse(argv):
     add("--out", default="out", help="folder to write <video>/index.html in (%(default)s)")
     add("--audio", metavar="FILE", help="the sound for a picture instead of a video")
     add("--num_sources", type=_count, default=2, help="number of sources to find (%(default)s)")
-    add(
-        "--points",
-        type=_numbers(2),
-        nargs="+",
-        metavar="X,Y",
-        help="separate the sound at these points, in pixels of the video",
-    )
-    add(
-        "--boxes",
-        type=_numbers(4),
-        nargs="+",
-        metavar="X,Y,W,H",
-        help="separate the sound of these rectangles, in pixels",
-    )
-    add(
-        "--consistent",
-        default=True,
-        action=argparse.BooleanOptionalAction,
-        help="where sources overlap they share the sound, so that the residual is small",
-    )
-    add(
-        "--rate",
-        default="video",
-        choices=("video", "network"),
-        help="samples/s of the outputs: the video's own (default) or the networks'",
-    )
-    add(
-        "--num_gpus", type=int, default=min(1, torch.cuda.device_count()), help="1: GPU, 0: CPU (%(default)s)"
-    )
-    add(
-        "--amp",
-        default="auto",
-        choices=AMPS,
-        help="precision; auto: bf16 where the hardware supports it (%(default)s)",
-    )
+    text = "separate the sound at these points, in pixels of the video"
+    add("--points", type=_numbers(2), nargs="+", metavar="X,Y", help=text)
+    text = "separate the sound of these rectangles, in pixels of the video"
+    add("--boxes", type=_numbers(4), nargs="+", metavar="X,Y,W,H", help=text)
+    text = "where sources overlap they share the sound, so that the residual is small"
+    add("--consistent", default=True, action=flag, help=text)
+    text = "samples/s of the outputs: the video's own (default) or the networks'"
+    add("--rate", default="video", choices=("video", "network"), help=text)
+    gpus = min(1, torch.cuda.device_count())
+    add("--num_gpus", type=int, default=gpus, help="1: GPU, 0: CPU (%(default)s)")
+    text = "precision; auto: bf16 where the hardware supports it (%(default)s)"
+    add("--amp", default="auto", choices=AMPS, help=text)
     add_network_flags(parser)
+    return parser
+
+
+def _parse(argv):
+    parser = _make_parser()
     args = parser.parse_args(argv)
     if args.points and args.boxes:
         parser.error("--points and --boxes: one of them")

@@ -12,17 +12,17 @@ import tempfile
 import imageio_ffmpeg
 from tqdm import tqdm
 
-EXIT_USER_ERROR = 2  # argparse exits with it too
-NO_COMPLAINTS = "Conversion failed!", "frame=", "size=", "[out#"  # ends of ffmpeg's log that say nothing
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
+EXIT_USER_ERROR = 2  # the same as argparse's
+NO_COMPLAINTS = "Conversion failed!", "frame=", "size=", "[out#"  # ffmpeg's last lines that explain nothing
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shells' convention
 
 
 class UserError(ValueError):
-    """Something that the user can mend: the message names the file, what was expected and what was found."""
+    """A mistake that the user can fix. The message names the file, what was expected and what was found."""
 
 
 def command(main):
-    """Decorate a command's `main`: a UserError, or a disk's, becomes one line on stderr and exit status 2."""
+    """Decorate a command's `main`: a UserError or OSError becomes one line on stderr and exit status 2."""
 
     @functools.wraps(main)
     def wrapper(*args, **kwargs):
@@ -30,7 +30,7 @@ def command(main):
             sys.stdout.reconfigure(errors="surrogateescape")  # file names as bytes, in any encoding
         try:
             return main(*args, **kwargs)
-        except BrokenPipeError:  # the reader of our output has gone: `| head`
+        except BrokenPipeError:  # the reader closed the pipe, e.g. `| head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(EXIT_USER_ERROR)
         except (UserError, OSError) as error:
@@ -44,15 +44,15 @@ def command(main):
 
 
 def set_up_logging(level=logging.INFO):
-    """Log lines with the time of day to stderr; commands call it once, libraries never."""
+    """Log to stderr, with the time of day. Commands call it once, libraries never."""
     logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True)
 
 
 @contextlib.contextmanager
 def replacing(path):
-    """Yield a temporary path beside `path`, with its suffix; rename it onto `path` if the block succeeds.
+    """Yield a temporary path beside `path`, with its suffix; rename it to `path` if the block succeeds.
 
-    Otherwise remove it. Readers of `path` see the old file or the new one whole, never a part.
+    Otherwise delete it. Readers of `path` see either the old file or the complete new one.
     """
     folder, name = os.path.split(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
@@ -69,8 +69,10 @@ def replacing(path):
 
 
 def walk(root):
-    """(folder relative to `root`, names of its files) of all folders under it, but hidden ones; links are
-    followed, each folder once."""
+    """Yield (folder relative to `root`, its file names) of `root` and all folders in it but hidden ones.
+
+    Symbolic links are followed, and each folder is visited once.
+    """
     seen = set()
     for folder, inner, names in os.walk(root, followlinks=True):
         inner[:] = [name for name in inner if not name.startswith(".")]
@@ -84,36 +86,36 @@ def walk(root):
 
 
 def save_json(path, value):
-    """Write `value` as JSON, whole or not at all."""
+    """Write `value` as JSON, atomically."""
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         json.dump(value, file, indent=2)
         file.write("\n")
 
 
 def progress(iterable=None, **kwargs):
-    """tqdm over `iterable`, quiet when the output is not a terminal or not even warnings are logged."""
+    """tqdm over `iterable`, hidden if stderr is not a terminal or warnings are not logged."""
     quiet = not logging.getLogger().isEnabledFor(logging.WARNING)
     return tqdm(iterable, disable=quiet or None, dynamic_ncols=True, **kwargs)
 
 
 def path_ffmpeg():
-    """The ffmpeg binary that imageio-ffmpeg brings along or finds. Raises UserError if there is none."""
+    """The path of the ffmpeg that imageio-ffmpeg bundles or finds. Raises UserError if there is none."""
     try:
         return imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError as error:
-        raise UserError(f"no ffmpeg: {error}") from None
+        raise UserError(f"ffmpeg not found: {error}") from None
 
 
 def file_url(path):
-    """A path that ffmpeg takes for neither an option (`-x.mp4`) nor a protocol (`a:b.mp4`)."""
+    """A URL that ffmpeg cannot mistake for an option (`-x.mp4`) or a protocol (`a:b.mp4`)."""
     return f"file:{os.path.abspath(path)}"
 
 
 def run_ffmpeg(arguments, data=None, log=None, ffmpeg=None):
     """Run ffmpeg with `arguments` (a list of str), overwriting outputs; `data` (bytes) goes to its stdin.
 
-    log: a list that takes the lines of its log; ffmpeg: the binary, None for imageio-ffmpeg's.
-    Returns its standard output (bytes). Raises UserError with ffmpeg's last line of complaint if it fails.
+    log: a list to which its log lines are added; ffmpeg: the binary, None for imageio-ffmpeg's.
+    Returns its standard output (bytes). Raises UserError with ffmpeg's last error message if it fails.
     """
     start = [ffmpeg or path_ffmpeg(), "-hide_banner", "-loglevel", "error", "-y"]
     stdin = {"input": data} if data is not None else {"stdin": subprocess.DEVNULL}

@@ -1,1 +1,1 @@
-"""Index files, sound and pictures: what the networks learn from."""
+"""Index files, audio and frames: what the networks learn from."""

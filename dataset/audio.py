@@ -1,4 +1,4 @@
-"""A window of a sound file -> waveform. Only the window is read, wav and mp3 alike."""
+"""Read windows of audio files. Only the window is read, from wav and mp3 alike."""
 
 import contextlib
 import io
@@ -11,20 +11,20 @@ import soundfile
 
 from utils import UserError, file_url, run_ffmpeg
 
-MARGIN = 256  # samples at the target rate, read on each side so that the resampler has settled
-MARGIN_MP3 = 8192  # likewise for mp3, whose decoder needs some packets after a jump before it is right
-MAX_LEVEL = 32  # of a float sample; 1 is full scale, and what is louder than this was never divided to be so
-FULL_SCALE = np.float32(2**-15)  # of 16 bits
-NO_SOUND = {1, 7}  # libsndfile's codes of an unknown format; its text for 7 speaks of a missing file
-LENGTH_TAGS = b"Xing", b"Info", b"VBRI"  # in an mp3's first packet, if that says how many there are
+MARGIN = 256  # samples at the target rate, read on each side for the resampler to settle
+MARGIN_MP3 = 8192  # the same for mp3: after a seek, the decoder needs some packets to recover
+MAX_LEVEL = 32  # of float samples, where 1 is full scale; anything louder was never normalised
+FULL_SCALE = np.float32(2**-15)  # of 16-bit samples
+NO_SOUND = {1, 7}  # libsndfile's error codes for unknown formats; its text for 7 is about a missing file
+LENGTH_TAGS = b"Xing", b"Info", b"VBRI"  # in an mp3's first packet, if it states their number
 
 
 def read_window(path, centre_seconds, num_samples, rate):
     """Mono waveform [num_samples] float32 in -1..1, centred at `centre_seconds`, at `rate` samples/s.
 
-    Zero where the file ends; a file shorter than the window is repeated first. Channels are averaged.
-    Raises UserError, naming the file, if it cannot be read, holds no sound, or lacks the window's part of
-    the sound that its header promises.
+    Zero-padded beyond the ends of the file; a file shorter than the window is repeated first. Channels are
+    averaged. Raises UserError, naming the file, if it cannot be read, is empty, or is truncated before the
+    window.
     """
     start = int(centre_seconds * rate) - num_samples // 2
     with _sound(path) as file:
@@ -32,14 +32,14 @@ def read_window(path, centre_seconds, num_samples, rate):
 
 
 def sound_seconds(path):
-    """The length of a sound file by its header. Raises UserError, naming the file, if it cannot be read."""
+    """The length of an audio file by its header. Raises UserError, naming the file, if it cannot be read."""
     with _sound(path) as file:
         return file.frames / file.samplerate
 
 
 @contextlib.contextmanager
 def _sound(path):
-    """The open file; what goes wrong with it becomes a UserError."""
+    """Open an audio file; errors become a UserError."""
     try:
         with open(path, "rb") as stream, _open_sound(stream) as file:
             yield file
@@ -54,12 +54,12 @@ def _sound(path):
 def _open_sound(stream):
     if not os.fstat(stream.fileno()).st_size:
         raise UserError("the file is empty")
-    # By its number: libsndfile then goes by the content alone, not by the name.
+    # Open by descriptor, so that the format comes from the content, not the name.
     file = soundfile.SoundFile(stream.fileno(), closefd=False)
     if file.format != "MP3" or _tells_length(stream.name):
         return file
-    # libsndfile guesses the length from the first packet's bit rate and stops there: if the rate varies, far
-    # too early. Such a file, which only streaming encoders write, is decoded whole.
+    # libsndfile estimates the length from the first packet's bit rate and stops there: far too early if the
+    # rate varies. Only streaming encoders write such files; they are decoded whole.
     file.close()
     return soundfile.SoundFile(
         io.BytesIO(run_ffmpeg(["-i", file_url(stream.name), "-c:a", "pcm_s16le", "-f", "wav", "-"]))
@@ -67,7 +67,7 @@ def _open_sound(stream):
 
 
 def _tells_length(path):
-    """Whether an mp3's first packet, after the ID3 tag if there is one, says how long the sound is."""
+    """Whether an mp3's first packet, after any ID3 tag, states the length."""
     with open(path, "rb") as stream:
         head = stream.read(10)
         size = 0
@@ -81,7 +81,7 @@ def _tells_length(path):
 def _window(file, start, num_samples, rate):
     length = _length(file, rate)
     if length < 1:
-        raise UserError("holds no sound")
+        raise UserError("contains no sound")
     if length >= num_samples:
         return _read(file, start, num_samples, rate)
     whole = _read(file, 0, length, rate)
@@ -89,15 +89,15 @@ def _window(file, start, num_samples, rate):
 
 
 def _length(file, rate):
-    """Of the whole file, in samples at `rate`, as its header has it."""
+    """The file's length by its header, in samples at `rate`."""
     return file.frames * rate // file.samplerate
 
 
 def _read(file, start, num_samples, rate):
-    """Samples start … start + num_samples of the open `file`, counted at `rate`; zero outside of it."""
+    """Samples start … start + num_samples at `rate` of the open `file`; zero outside of it."""
     common = math.gcd(file.samplerate, rate)
     step_in, step_out = file.samplerate // common, rate // common
-    # Both rates share a sample every `step` samples: start on one of them, so that nothing is shifted.
+    # Samples of both rates coincide every `step_in` and `step_out` samples. Starting there avoids a shift.
     margin = MARGIN_MP3 if file.format == "MP3" else MARGIN if step_in != step_out else 0
     block = max(start - margin, 0) // step_out
     first, end = block * step_out, start + num_samples + margin
@@ -106,31 +106,31 @@ def _read(file, start, num_samples, rate):
     file.seek(block * step_in)
     channels = _read_floats(file, -(-(end - first) * step_in // step_out))
     level = max(channels.max(), -channels.min()) if channels.size else 0
-    if not level <= MAX_LEVEL:  # nor is NaN
+    if not level <= MAX_LEVEL:  # also catches NaN
         raise UserError(f"samples reach {level:g}, expected -1 to 1")
     wave = channels.mean(axis=1) if file.channels > 1 else channels[:, 0]
     if step_in != step_out and len(wave):
         wave = librosa.resample(wave, orig_sr=file.samplerate, target_sr=rate, res_type="soxr_hq")
     if first + len(wave) <= max(start, 0) < _length(file, rate):
         raise UserError(
-            f"no sound at {max(start, 0) / rate:.1f} s, though {file.frames / file.samplerate:.1f} s are "
-            "promised: cut off or damaged"
+            f"no sound at {max(start, 0) / rate:.1f} s of {file.frames / file.samplerate:.1f} s: "
+            "truncated or damaged"
         )
     return _cut(wave, start - first, num_samples)
 
 
 def _read_floats(file, count):
-    """[count, channels] float32 in -1..1, fewer where the file ends."""
+    """[count, channels] float32 in -1..1, fewer at the end of the file."""
     if file.subtype != "PCM_16":
         return file.read(count, dtype="float32", always_2d=True)
-    # The same numbers as libsndfile makes of 16 bits, in a third of its time.
+    # The same values as libsndfile's conversion of 16-bit samples, in a third of the time.
     channels = file.read(count, dtype="int16", always_2d=True).astype(np.float32)
     channels *= FULL_SCALE
     return channels
 
 
 def _cut(wave, start, num_samples):
-    """wave[start:start + num_samples], with zeros where the wave has no samples."""
+    """wave[start:start + num_samples], zero-padded."""
     out = np.zeros(num_samples, np.float32)
     low, high = max(start, 0), min(start + num_samples, len(wave))
     if low < high:

@@ -1,8 +1,8 @@
-"""Picture files -> clip, with one random draw for all pictures of a clip.
+"""Read the frames of clips; all frames of a clip share one random crop and flip.
 
-This is what the input pipeline spends most of its time on. simplejpeg decodes JPEGs straight into arrays, PIL
-all other pictures; torch resizes, in a fifth of the time that PIL needs for the same pixels to a level or two
-of 255. Pictures stay uint8 as far as the device.
+The input pipeline spends most of its time here. simplejpeg decodes JPEGs straight into arrays, PIL all other
+images. torch resizes five times as fast as PIL, to the same pixels within 2 of 255. Frames stay uint8 until
+they are on the device.
 """
 
 import contextlib
@@ -17,15 +17,15 @@ from PIL import Image, UnidentifiedImageError
 
 from utils import UserError
 
-OVERSIZE = 1.1  # in training pictures are resized to this much more than what is cropped from them
-FORMATS = "JPEG", "PNG", "GIF", "BMP", "WEBP"  # however the file is named; PIL's others even run programs
-MAX_ASPECT = 100  # longer side / shorter side; resized, a thinner picture may not fit in memory
-MAX_JPEG = 1 << 26  # pixels; larger pictures are left to PIL and its limits
-SCALES = 1, 2, 4, 8  # of which JPEGs are decoded at a fraction; the others in between take longer than 1
+OVERSIZE = 1.1  # in training, frames are resized to this multiple of the crop's size
+FORMATS = "JPEG", "PNG", "GIF", "BMP", "WEBP"  # by content; some of PIL's other formats run programs
+MAX_ASPECT = 100  # longer side / shorter side; resized, a thinner image may not fit in memory
+MAX_JPEG = 1 << 26  # pixels; larger images go to PIL, which has its own limits
+SCALES = 1, 2, 4, 8  # JPEGs are decoded at 1/scale; the ratios in between are slower than full size
 
 
 class Crop(NamedTuple):
-    """Where a clip is cropped, as shares 0..1 of the room there is, and whether it is mirrored."""
+    """The position of a clip's crop, as fractions 0..1 of the free space, and whether it is flipped."""
 
     x: float
     y: float
@@ -36,21 +36,21 @@ CENTRE = Crop(0.5, 0.5, False)
 
 
 def draw_crop(rng):
-    """A random crop and a random mirror from a numpy generator."""
+    """A random crop and horizontal flip from a numpy generator."""
     return Crop(rng.random(), rng.random(), bool(rng.random() < 0.5))
 
 
 def path_frame(folder, number):
-    """The file of a clip's picture; numbers begin at 1."""
+    """The path of a frame; numbers start at 1."""
     return os.path.join(folder, f"{number:06d}.jpg")
 
 
 def read_clip(folder, numbers, size, crop=None, out=None):
-    """Pictures `numbers` of `folder` -> uint8 [3, T, size, size], into `out` if that is given.
+    """Read frames `numbers` of `folder` as uint8 [3, T, size, size], into `out` if given.
 
-    `crop` None: the shorter side to `size`, bicubic, and the centre. A `Crop`: the shorter side to
-    int(1.1 * size), and cropped there. Pictures are taken as they are stored: transparency and a camera's
-    note of its orientation are ignored. Raises UserError, naming the file, for one that cannot be read.
+    crop: None resizes the shorter side to `size` (bicubic) and crops the centre; a `Crop` resizes it to
+    int(1.1 * size) and crops there. Transparency and EXIF orientation are ignored. Raises UserError, naming
+    the file, if a frame cannot be read.
     """
     side = size if crop is None else int(OVERSIZE * size)
     clip = np.empty((3, len(numbers), size, size), np.uint8) if out is None else out
@@ -61,7 +61,7 @@ def read_clip(folder, numbers, size, crop=None, out=None):
 
 
 def read_whole(folder, numbers, size):
-    """Pictures `numbers` of `folder`, uncropped, the shorter side to `size` -> uint8 [3, T, H, W].
+    """Read frames `numbers` of `folder`, uncropped, the shorter side resized to `size`: uint8 [3, T, H, W].
 
     Raises UserError as `read_clip` does.
     """
@@ -70,47 +70,48 @@ def read_whole(folder, numbers, size):
 
 
 def open_picture(path):
-    """A picture file as it is stored, RGB. Raises UserError, naming the file, if it cannot be read."""
+    """An image file as stored, in RGB. Raises UserError, naming the file, if it cannot be read."""
     return _read(path, _to_rgb)
 
 
 def read_pixels(path, side):
-    """A picture to be resized: uint8 [1, 4, H, W], of which three channels count, and (height, width) to be.
+    """Decode an image for resizing: uint8 [1, 4, H, W], whose last channel is unused, and the target size.
 
-    side: pixels of the shorter side to be. A JPEG much larger than that is decoded at a reduced scale, of
-    which the shorter side is still as long. Raises UserError, naming the file, if it cannot be read.
+    side: pixels of the shorter side after resizing; the target size is (height, width). JPEGs much larger
+    than that are decoded at a reduced scale whose shorter side is still at least as long. Raises UserError,
+    naming the file, if it cannot be read.
     """
-    with contextlib.suppress(OSError, ValueError):  # what is wrong, PIL tells better, or lets pass
+    with contextlib.suppress(OSError, ValueError):  # PIL tolerates the error, or describes it better
         return _decode_jpeg(path, side)
     return _read(path, lambda picture: _decode(picture, side))
 
 
 def _resize_and_cut(pixels, size, size_part, crop):
-    """uint8 [1, 4, h, w] resized to `size` (H, W), and of that the part [3, size_part, size_part]."""
+    """Resize uint8 [1, 4, h, w] to `size` (H, W) and crop [3, size_part, size_part]."""
     (height, width), rows = size, pixels.shape[2]
     top, left = round(crop.y * (height - size_part)), round(crop.x * (width - size_part))
-    # Columns go before they are resized along the other side. It is in this order that torch resizes both,
-    # rounding in between, so that the pixels are the same.
+    # Crop columns before resizing rows. torch itself resizes in this order and rounds in between, so that the
+    # pixels are identical.
     pixels = _resize(pixels, (rows, width))[..., left : left + size_part]
     part = _resize(pixels, (height, size_part))[0, :3, top : top + size_part].numpy()
     return part[:, :, ::-1] if crop.mirror else part
 
 
 def _resize(pixels, size):
-    if pixels.shape[2:] == size:  # as dataset.preprocess makes them for training
+    if pixels.shape[2:] == size:  # the size that dataset.preprocess writes for training
         return pixels
     return F.interpolate(pixels, size, mode="bicubic", antialias=True)
 
 
 def _scaled(size, side):
-    """`size` (height, width) with the shorter side brought to `side`."""
+    """`size` (height, width) scaled so that the shorter side is `side`."""
     return tuple(max(side, int(side * length / min(size))) for length in size)
 
 
 def _decode_jpeg(path, side):
-    """What `read_pixels` returns, for a JPEG of which PIL would make the same.
+    """`read_pixels` for JPEGs that simplejpeg decodes to the same pixels as PIL.
 
-    Raises OSError or ValueError for what is damaged, and for all that is better left to PIL.
+    Raises OSError or ValueError for damaged files, and for all that is better left to PIL.
     """
     with open(path, "rb") as file:
         data = file.read()
@@ -127,26 +128,26 @@ def _decode_jpeg(path, side):
 
 def _decode(picture, side):
     size = _scaled((picture.height, picture.width), side)
-    picture.draft(None, (side, side))  # JPEGs at a reduced scale too
+    picture.draft(None, (side, side))  # decodes JPEGs at a reduced scale
     rgb = _to_rgb(picture)
     pixels = np.frombuffer(bytearray(rgb.tobytes("raw", "RGBX")), np.uint8)
     return _as_planes(pixels.reshape(rgb.height, rgb.width, 4)), size
 
 
 def _as_planes(pixels):
-    """uint8 [H, W, 4] -> [1, 4, H, W], channels last in memory still: so torch resizes fastest."""
+    """uint8 [H, W, 4] -> [1, 4, H, W], still channels-last in memory, which torch resizes fastest."""
     return torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
 
 
 def _to_rgb(picture):
     picture.load()
-    if picture.mode.startswith("I"):  # 16 bit; `convert` alone makes nearly all of it white
+    if picture.mode.startswith("I"):  # 16 bit; `convert` alone would clip nearly all of it to white
         picture = picture.point(lambda value: value / 256)
     return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def _read(path, use):
-    """`use` of the picture that a file holds; what goes wrong becomes a UserError."""
+    """`use(image)` of the image in a file; errors become a UserError."""
     try:
         with Image.open(path, formats=FORMATS) as picture:
             if max(picture.size) > MAX_ASPECT * min(picture.size):
@@ -154,10 +155,14 @@ def _read(path, use):
                 raise ValueError(f"{width} × {height} pixels, expected at most 1 : {MAX_ASPECT}")
             return use(picture)
     except FileNotFoundError:
-        remark = "" if os.path.isdir(os.path.dirname(path)) else ", nor its folder"
+        remark = "" if os.path.isdir(os.path.dirname(path)) else ", and no such folder"
         raise UserError(f"{path}: no such picture{remark}") from None
     except UnidentifiedImageError:
-        reason = "the file is not a picture" if os.path.getsize(path) else "the file is empty"
+        reason = (
+            "not a readable JPEG, PNG, GIF, BMP or WebP file"
+            if os.path.getsize(path)
+            else "the file is empty"
+        )
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or error
     raise UserError(f"{path}: cannot be read as a picture: {reason}")

@@ -1,6 +1,6 @@
-"""Index files: one clip a row, `AUDIO_PATH,FRAMES_PATH,NUMBER_FRAMES`, no header.
+"""Index files: one clip per row, `AUDIO_PATH,FRAMES_PATH,NUMBER_FRAMES`, no header.
 
-Mixture lists: the columns of the N clips of a mixture one after another.
+Mixture lists: one mixture per row, the columns of its N clips side by side.
 """
 
 import csv
@@ -10,25 +10,25 @@ from typing import NamedTuple
 
 from utils import UserError, replacing, walk
 
-NUM_COLUMNS = 3  # of a clip
-ERRORS = "surrogateescape"  # names of files need not be UTF-8: their bytes are kept
+NUM_COLUMNS = 3  # per clip
+ERRORS = "surrogateescape"  # preserves the bytes of file names that are not UTF-8
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v")
 AUDIO_SUFFIXES = (".wav", ".mp3")  # the first is preferred
 SUFFIXES = re.compile(f"({'|'.join(map(re.escape, VIDEO_SUFFIXES + AUDIO_SUFFIXES))})+\\Z", re.IGNORECASE)
 
 
 def strip_suffixes(path):
-    """A path without its suffixes of sounds and videos: `flute/STKXyBGSGyE` of `flute/STKXyBGSGyE.mp4`."""
+    """A path without audio and video suffixes: `flute/STKXyBGSGyE` for `flute/STKXyBGSGyE.mp4`."""
     return SUFFIXES.sub("", path)
 
 
 def find_videos(root):
-    """The videos under `root`, at any depth, as sorted paths relative to it; hidden ones are passed over.
+    """The videos under `root`, at any depth, as sorted paths relative to it; hidden ones are skipped.
 
-    Raises UserError if there is no such folder, or none in it.
+    Raises UserError if the folder does not exist or contains no videos.
     """
     if not os.path.isdir(root):
-        raise UserError(f"no folder {root}: expected videos in it, as in {root}/<category>/<id>.mp4")
+        raise UserError(f"no folder {root}: expected videos such as {root}/<category>/<id>.mp4")
     paths = [
         os.path.join(folder, name)
         for folder, names in walk(root)
@@ -49,17 +49,17 @@ class Clip(NamedTuple):
 
     @property
     def category(self):
-        """The folder that the sound file lies in: `trumpet` of `data/audio/trumpet/STKXyBGSGyE.wav`."""
+        """The audio file's folder: `trumpet` for `data/audio/trumpet/STKXyBGSGyE.wav`."""
         return os.path.basename(os.path.dirname(self.path_audio))
 
     @property
     def id(self):
-        """The video's id: `STKXyBGSGyE` of `data/audio/trumpet/STKXyBGSGyE.wav`."""
+        """The video's id: `STKXyBGSGyE` for `data/audio/trumpet/STKXyBGSGyE.wav`."""
         return strip_suffixes(os.path.splitext(os.path.basename(self.path_audio))[0])
 
     @property
     def name(self):
-        """`category/id`, for people."""
+        """`category/id`, for messages."""
         return f"{self.category}/{self.id}"
 
 
@@ -82,7 +82,7 @@ def read_mixtures(path):
 
 
 def read_rows(path, what="index file"):
-    """[(file:line, columns)] of the rows of a table that are not blank; see `parse_clips`.
+    """The non-blank rows of a table as [(file:line, columns)]; see `parse_clips`.
 
     Raises UserError, calling the file `what`, if it is missing, empty or not a table.
     """
@@ -100,7 +100,7 @@ def read_rows(path, what="index file"):
 
 
 def parse_clips(where, row, num_mix):
-    """The `num_mix` clips, a tuple, of a row. Raises UserError, naming `where`, if it is something else."""
+    """Parse a row into a tuple of `num_mix` clips. Raises UserError, naming `where`, if it is malformed."""
     if len(row) != num_mix * NUM_COLUMNS:
         times = f" {num_mix} times" if num_mix > 1 else ""
         raise UserError(
@@ -121,17 +121,17 @@ def _parse_clip(where, columns):
 
 
 def write_index(path, clips):
-    """Write clips (an iterable of `Clip`) as an index file, whole or not at all."""
+    """Write clips (an iterable of `Clip`) as an index file, atomically."""
     write_rows(path, clips)
 
 
 def write_mixtures(path, mixtures):
-    """Write mixtures (an iterable of tuples of `Clip`) as a mixture list, whole or not at all."""
+    """Write mixtures (an iterable of tuples of `Clip`) as a mixture list, atomically."""
     write_rows(path, ([column for clip in mixture for column in clip] for mixture in mixtures))
 
 
 def write_rows(path, rows):
-    """Write a table (an iterable of columns), whole or not at all."""
+    """Write a table (an iterable of rows), atomically."""
     with (
         replacing(path) as temporary,
         open(temporary, "w", newline="", encoding="utf-8", errors=ERRORS) as file,
@@ -140,5 +140,5 @@ def write_rows(path, rows):
 
 
 def shared_ids(clips, others):
-    """The sorted ids of videos that occur in both of two iterables of `Clip`."""
+    """The sorted ids of the videos that two iterables of `Clip` share."""
     return sorted({clip.id for clip in clips} & {clip.id for clip in others})

@@ -1,4 +1,4 @@
-"""What became of each video: a CSV table with a header, a row for each, written while the work goes on."""
+"""A CSV table with a header and the outcome of each video, updated while the work goes on."""
 
 import csv
 import fcntl
@@ -8,17 +8,17 @@ import threading
 
 from utils import UserError, replacing
 
-# Names of files need not be text in any encoding: their bytes go to the table and come back as they were.
+# surrogateescape preserves the bytes of file names that are not UTF-8.
 TEXT = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
 
 
 class Ledger:
-    """A table of rows {column: str}, of which the first `num_keys` columns tell rows apart.
+    """A table of rows {column: str}; the first `num_keys` columns are the key.
 
-    `with Ledger(path, columns, num_keys) as ledger:` reads what is there into `ledger.rows` and keeps other
-    processes out; `record` puts a row into the file at once, in place of an earlier one of the same key. At
-    the end the rows are sorted. A process that is killed loses at most the row that it was writing.
-    Raises UserError if the file is in use, cannot be written or is another kind of table.
+    `with Ledger(path, columns, num_keys) as ledger:` reads existing rows into `ledger.rows` and locks the
+    file; `record` writes a row immediately and replaces an earlier one with the same key. Rows are sorted on
+    exit. A killed process loses at most the row that it was writing. Raises UserError if the file is locked,
+    cannot be written or has other columns.
     """
 
     def __init__(self, path, columns, num_keys=1):
@@ -37,7 +37,7 @@ class Ledger:
         except OSError as error:
             raise UserError(f"{self.path}: cannot be written: {error}") from None
         try:
-            self._keep_others_out()
+            self._lock_file()
             self.rows = self._read()
             self._write()
             self._file = open(self.path, "a", **TEXT)
@@ -52,7 +52,7 @@ class Ledger:
         self._lock.close()
 
     def record(self, **row):
-        """Note a row, given by all of its columns; any thread may call it."""
+        """Write a row, given by all of its columns. Thread-safe."""
         row = {column: str(row[column]) for column in self.columns}
         line = io.StringIO()
         csv.writer(line, lineterminator="\n").writerow(row.values())
@@ -64,16 +64,16 @@ class Ledger:
     def _key(self, row):
         return tuple(row[column] for column in self.columns[: self.num_keys])
 
-    def _keep_others_out(self):
+    def _lock_file(self):
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"{self.path}: in use: the same command is running already") from None
+            raise UserError(f"{self.path}: in use: the same command is already running") from None
         except OSError as error:
             raise UserError(f"{self.path}: cannot be locked: {error}") from None
 
     def _read(self):
-        """The rows in the file. A line without an end was being written when its process was killed."""
+        """The rows in the file. An incomplete last line, left by a killed process, is dropped."""
         try:
             with open(self.path, **(TEXT | {"encoding": "utf-8-sig"})) as file:
                 text = file.read()

@@ -1,4 +1,4 @@
-"""MUSICMixDataset: which clips, which moment -> one example of mix-and-separate."""
+"""MUSICMixDataset: draws clips and moments for mix-and-separate training."""
 
 import math
 import random
@@ -12,18 +12,18 @@ from dataset.audio import read_window
 from dataset.frames import draw_crop, read_clip
 from utils import UserError
 
-EDGE_SECONDS = 8  # the centre of a training clip keeps this distance from the ends, where the clip allows it
-VOLUMES = 0.5, 1.5  # range of the factor on a clip's volume in training
-MAX_FAILURES = 10  # clips of one example that cannot be read, before it is given up
+EDGE_SECONDS = 8  # distance of a training window's centre from the clip's ends, if the clip is long enough
+VOLUMES = 0.5, 1.5  # range of a clip's random gain in training
+MAX_FAILURES = 10  # unreadable clips before an example is given up
 
 
 class Sampling(NamedTuple):
-    """What an example is made of; the values are the published recipe's."""
+    """The contents of an example; defaults are the published recipe's."""
 
     num_mix: int = 2
     num_frames: int = 3
     stride_frames: int = 24
-    fps: int = 8  # pictures per second on disk
+    fps: int = 8  # frames/s on disk
     img_size: int = 224  # pixels
     aud_len: int = 65535  # samples
     aud_rate: int = 11025  # samples/s
@@ -32,16 +32,16 @@ class Sampling(NamedTuple):
 class MUSICMixDataset(Dataset):
     """Mixtures of the clips of an index.
 
-    An item is {mix [L], sources [N, L] float32, already divided by N; frames uint8 [N, 3, T, H, W]; info},
-    where `info` has the item's index, the numbers of its clips in the list, their centre frames, and the
-    failures met, as (clip's name, reason). A clip that cannot be read is replaced by another in training;
-    in evaluation the item is then `info` alone.
+    An item is {mix [L], sources [N, L] float32, already divided by N; frames uint8 [N, 3, T, H, W]; info}.
+    `info` holds the item's index, the numbers of its clips in the list, their centre frames, and failures as
+    (clip name, reason). In training, an unreadable clip is replaced by another; in evaluation, the item is
+    then `info` alone.
 
-    clips: a list of `dataset.index.Clip`. train: random moments, volumes and crops, and `repeats` rounds of
-    the list in an epoch; otherwise the middle of each clip, and at most `max_items` of them (-1: all).
-    pairs: clips of a mixture differ in `category`, and in their videos | in `video` | `original`: as the
-    original code draws them, maybe a clip twice. mixtures: tuples of numbers of clips; evaluation then takes
-    these and nothing else. Randomness depends on (seed, epoch, index) alone.
+    clips: a list of `dataset.index.Clip`. train: random moments, volumes and crops, and `repeats` passes over
+    the list per epoch; otherwise the middle of each clip, and at most `max_items` clips (-1: all).
+    pairs: the clips of a mixture differ in category and video ("category"), in video ("video"), or are drawn
+    as in the original code, which may repeat a clip ("original"). mixtures: tuples of clip numbers;
+    evaluation uses exactly these. Randomness depends only on (seed, epoch, index).
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class MUSICMixDataset(Dataset):
         self.seed = seed
         self.repeats = repeats if train else 1
         self.groups = _group_numbers(self.clips, pairs)
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers that live on see it
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # seen by persistent workers
         if not mixtures:
             self._check_groups()
 
@@ -64,18 +64,18 @@ class MUSICMixDataset(Dataset):
         return len(self.mixtures or self.clips) * self.repeats
 
     def set_epoch(self, epoch):
-        """Draw other mixtures from now on; workers that are already running hear of it too."""
+        """Draw other mixtures from now on, also in workers that are already running."""
         self._epoch.fill_(epoch)
 
     def __getitem__(self, index):
         rng = np.random.default_rng([self.seed, int(self._epoch) if self.train else 0, index])
-        draws = random.Random(index)  # of the original's evaluation
+        draws = random.Random(index)  # as in the original code's evaluation
         picked, centres, failures = [], [], []
         waves, frames = self._allocate()
         while len(picked) < self.sampling.num_mix:
             number = self._pick(index, picked, failures, rng, draws)
             if number is None:
-                failures = failures or [(picked[0], "no other clip is of another category and video")]
+                failures = failures or [(picked[0], "all other clips share its category or video")]
                 break
             try:
                 place = len(picked)
@@ -98,7 +98,7 @@ class MUSICMixDataset(Dataset):
         }
 
     def window_pictures(self, number, centre):
-        """(folder, numbers) of all pictures of clip `number` during the sound's window around a frame."""
+        """(folder, numbers) of all frames of clip `number` within the audio window around frame `centre`."""
         s, clip = self.sampling, self.clips[number]
         count = max(1, round(s.aud_len / s.aud_rate * s.fps))
         return clip.path_frames, _frame_numbers(centre, count, 1, clip.num_frames)
@@ -111,14 +111,14 @@ class MUSICMixDataset(Dataset):
                 continue
             what = "categories (folders of sound files)" if kind == "category" else "videos"
             raise UserError(
-                f"mixtures of {needed} need clips of as many different {what}, found {found} in "
-                f"{len(self.clips)} clips: --mix_pairs or --val_pairs video asks only for different videos"
+                f"mixtures of {needed} need clips of {needed} different {what}, found {found} in "
+                f"{len(self.clips)} clips: --mix_pairs or --val_pairs video only requires different videos"
             )
 
     def _pick(self, index, picked, failures, rng, draws):
         """The number of the next clip: the first by index, others at random among those that may be mixed.
 
-        None if there is none.
+        None if there are none left.
         """
         if self.mixtures:
             return self.mixtures[index][len(picked)]
@@ -135,13 +135,13 @@ class MUSICMixDataset(Dataset):
         return int(rng.choice(allowed)) if len(allowed) else None
 
     def _allocate(self):
-        """Room for the waveforms [N, L] and the pictures [N, 3, T, H, W] of an item."""
+        """Empty arrays for the waveforms [N, L] and frames [N, 3, T, H, W] of an item."""
         s = self.sampling
         frames = np.empty((s.num_mix, 3, s.num_frames, s.img_size, s.img_size), np.uint8)
         return np.empty((s.num_mix, s.aud_len), np.float32), frames
 
     def _load(self, clip, rng, wave, frames):
-        """Fill `wave` [L] and `frames` [3, T, H, W] from a clip; its centre frame."""
+        """Fill `wave` [L] and `frames` [3, T, H, W] from a clip; returns its centre frame."""
         s = self.sampling
         centre = _draw_centre(clip.num_frames, s, rng) if self.train else max(1, clip.num_frames // 2)
         wave[:] = read_window(clip.path_audio, (centre - 0.5) / s.fps, s.aud_len, s.aud_rate)
@@ -156,8 +156,7 @@ class MUSICMixDataset(Dataset):
 def collate(items):
     """Items -> {mix [B, L], sources [B, N, L], frames [B, N, 3, T, H, W], info, dropped}.
 
-    `info` is the list of the B items that are whole, `dropped` that of the others; without any whole one
-    there are no tensors.
+    `info` lists the B complete items, `dropped` the failed ones; if all items failed, there are no tensors.
     """
     whole = [item for item in items if "mix" in item]
     keys = ("mix", "sources", "frames") if whole else ()
@@ -168,7 +167,7 @@ def collate(items):
 
 
 def _group_numbers(clips, pairs):
-    """{kind: [len(clips)] int}: clips with the same number, of whatever kind, are not mixed."""
+    """{kind: int [len(clips)]}: clips that have the same number in any kind are not mixed."""
     kinds = {"category": ("category", "video"), "video": ("video",), "original": ()}[pairs]
     numbers = {}
     for kind in kinds:
@@ -179,10 +178,10 @@ def _group_numbers(clips, pairs):
 
 
 def _draw_centre(count, sampling, rng):
-    """A centre frame in [m + 1, count - m], of a clip of `count` frames.
+    """A random centre frame in [m + 1, count - m] of a clip of `count` frames.
 
-    m is 8 seconds, or what the pictures reach to, if that is more. Where a clip is too short for that, m is
-    half of the sound's window, and at most half of the clip.
+    The margin m is 8 seconds, or the reach of the frames if that is more. If the clip is too short for that,
+    m is half of the audio window, and at most half of the clip.
     """
     reach = sampling.num_frames // 2 * sampling.stride_frames
     margin = max(EDGE_SECONDS * sampling.fps, reach)
@@ -193,5 +192,5 @@ def _draw_centre(count, sampling, rng):
 
 
 def _frame_numbers(centre, num_frames, stride, count):
-    """The numbers of the pictures around `centre`; beyond the ends of the clip the first or last again."""
+    """The numbers of the frames around `centre`, clamped to the clip."""
     return [min(max(centre + (i - num_frames // 2) * stride, 1), count) for i in range(num_frames)]

@@ -1,7 +1,7 @@
-"""Fetch released weights into ckpt/<id>/: `python -m models.download_weights`.
+"""Download released weights to ckpt/<id>/: `python -m models.download_weights`.
 
-A transfer that breaks off is continued where it stopped, at once or by the next run, if the server can do
-that. What turns out to be no checkpoint leaves nothing behind.
+Interrupted downloads are resumed, by a retry or by the next run, if the server supports it. Files that turn
+out not to be checkpoints are deleted.
 """
 
 import argparse
@@ -23,31 +23,31 @@ RELEASED_ID = (
     "-channels32-epoch100-step40_80"
 )
 FILES = ("sound_best.pth", "frame_best.pth", "synthesizer_best.pth")
-LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"  # what torch.save wrote first before version 1.6
+LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"  # start of torch.save's files before version 1.6
 ATTEMPTS = 5
-PAUSE = 1.0  # seconds before the second attempt; doubled before each one that follows
-TIMEOUT = 30  # seconds without an answer
+PAUSE = 1.0  # seconds before the first retry; doubled before each further one
+TIMEOUT = 30  # seconds without a response
 CHUNK = 1 << 18  # bytes
 TOO_MANY_REQUESTS = 429
 RANGE_NOT_SATISFIABLE = 416
 
 
 class _Broken(Exception):
-    """A transfer that may go better next time."""
+    """A failure that a retry may fix."""
 
 
 def fetch(url, path, attempts=ATTEMPTS, pause=PAUSE):
-    """Download a checkpoint onto `path`, unless it is there; pause: seconds before the second attempt.
+    """Download a checkpoint to `path` unless it exists; pause: seconds before the first retry.
 
-    Returns whether there was anything to fetch. Raises UserError that says what the server answered.
-    `path.part` is left behind only where the server can continue it.
+    Returns whether it was downloaded. Raises UserError with the server's answer. `path.part` is kept only if
+    the server can resume it.
     """
     if os.path.exists(path):
         return False
     part = path + ".part"
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        _transfer_patiently(url, part, attempts, pause)
+        _transfer_with_retries(url, part, attempts, pause)
         _check_checkpoint(part)
         os.replace(part, path)
     except _Broken as error:
@@ -61,7 +61,7 @@ def fetch(url, path, attempts=ATTEMPTS, pause=PAUSE):
     return True
 
 
-def _transfer_patiently(url, part, attempts, pause):
+def _transfer_with_retries(url, part, attempts, pause):
     for attempt in range(1, attempts + 1):
         try:
             _transfer(url, part)
@@ -74,7 +74,7 @@ def _transfer_patiently(url, part, attempts, pause):
 
 
 def _transfer(url, part):
-    """One attempt; continues `part` if it is there. Raises UserError for an answer that will not change."""
+    """Try once, resuming `part` if it exists. Raises UserError for failures that no retry can fix."""
     have = os.path.getsize(part) if os.path.exists(part) else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
@@ -83,24 +83,24 @@ def _transfer(url, part):
     except urllib.error.HTTPError as error:
         _judge(error, part)
     except urllib.error.URLError as error:
-        raise _Broken(f"no answer: {error.reason}") from None
+        raise _Broken(f"no response: {error.reason}") from None
     except http.client.InvalidURL as error:
         raise UserError(str(error)) from None
     except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
-        raise _Broken(f"the connection broke off: {error}") from None
+        raise _Broken(f"the connection was lost: {error}") from None
 
 
 def _judge(error, part):
     answer = f"the server answered {error.code} {error.reason}"
     if error.code == RANGE_NOT_SATISFIABLE:
-        _remove(part)  # it is no beginning of what the server has
+        _remove(part)  # longer than the file on the server
     if error.code >= 500 or error.code in (TOO_MANY_REQUESTS, RANGE_NOT_SATISFIABLE):
         raise _Broken(answer)
     raise UserError(answer)
 
 
 def _receive(response, part, have):
-    """Write a response's body to `part`: after its first `have` bytes if the server continues there."""
+    """Write a response's body to `part`, appending to its `have` bytes if the server resumes there."""
     if response.headers.get_content_type() == "text/html":
         raise UserError(f"the server answered {response.status} with a web page, not a checkpoint")
     continues = response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
@@ -111,7 +111,7 @@ def _receive(response, part, have):
         _copy(response, part, have, total)
         size = os.path.getsize(part)
         if total is not None and size < total:
-            raise _Broken(f"the connection broke off after {size} of {total} bytes")
+            raise _Broken(f"the connection was lost after {size} of {total} bytes")
     except BaseException:
         if not (continues or response.headers["Accept-Ranges"] == "bytes"):
             _remove(part)
@@ -133,7 +133,7 @@ def _check_checkpoint(path):
     if not start:
         raise UserError("the server sent an empty file")
     if start != LEGACY_MAGIC and not zipfile.is_zipfile(path):
-        raise UserError(f"the server sent something that is no checkpoint: it begins with {start!r}")
+        raise UserError(f"the server sent a file that is not a checkpoint: it starts with {start!r}")
 
 
 def _remove(path):
@@ -143,11 +143,11 @@ def _remove(path):
 
 def _parse(argv):
     parser = argparse.ArgumentParser(
-        prog="python -m models.download_weights", description="Fetch released weights into ckpt/ID/."
+        prog="python -m models.download_weights", description="Download released weights to ckpt/ID/."
     )
-    parser.add_argument("id", nargs="?", default=RELEASED_ID, help="the model's name (%(default)s)")
-    parser.add_argument("--url", default=BASE_URL, help="address of the folder that ID lies in (%(default)s)")
-    parser.add_argument("--ckpt", default="./ckpt", help="folder of all runs (%(default)s)")
+    parser.add_argument("id", nargs="?", default=RELEASED_ID, help="name of the model (%(default)s)")
+    parser.add_argument("--url", default=BASE_URL, help="URL of the folder that contains ID (%(default)s)")
+    parser.add_argument("--ckpt", default="./ckpt", help="folder of checkpoints (%(default)s)")
     args = parser.parse_args(argv)
     if not args.url.startswith(("http://", "https://")):
         parser.error(f"argument --url: expected http://… or https://…, found {args.url!r}")
@@ -156,7 +156,7 @@ def _parse(argv):
 
 @command
 def main(argv=None):
-    """Fetch the three files of a released model; exit status 1 at the first that cannot be had."""
+    """Download the three files of a released model; stop with exit status 1 at the first failure."""
     args = _parse(argv)
     for name in FILES:
         path = os.path.join(args.ckpt, args.id, name)
@@ -165,7 +165,7 @@ def main(argv=None):
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
-        print(f"{path}: {'fetched' if fetched else 'already there'}")
+        print(f"{path}: {'downloaded' if fetched else 'already exists'}")
     return 0
 
 

@@ -1,1 +1,1 @@
-"""What people look at: the media, curves and HTML of both pages."""
+"""The evaluation page and the click-and-listen page: their media, curves and HTML."""

@@ -17,8 +17,8 @@ SCORE_CURVES = {
     ("val", "sdr_mixture"): "SDR of the mixture",
     ("val", "sdr_oracle"): "SDR of the oracle",
 }
-MAX_POINTS = 300  # of a drawn curve; beyond it, neighbours are averaged
-MAX_MARKED = 60  # points of a curve drawn with dots
+MAX_POINTS = 300  # per curve; in longer curves, neighbours are averaged
+MAX_MARKED = 60  # points, of a curve drawn with dots
 PLOT_INCHES = (7.0, 4.0)
 PLOT_DPI = 120  # dots/inch
 
@@ -48,13 +48,13 @@ def plot_curves(path, lines, unit):
 
 
 def curves(history, wanted):
-    """The wanted lines of history that hold a point: a dict name -> (epochs, values)."""
+    """The `wanted` curves of history that have points: {name: (epochs, values)}."""
     lines = {name: curve(history.get(part, {}), key) for (part, key), name in wanted.items()}
     return {name: line for name, line in lines.items() if len(line[0])}
 
 
 def curve(part, key):
-    """(epochs, values) of one list in a part of history: finite ones, averaged down to MAX_POINTS."""
+    """(epochs, values) of one key in a part of history: finite points, averaged down to MAX_POINTS."""
     pairs = zip(part.get("epoch", []), part.get(key, []), strict=False)
     points = np.array([pair for pair in pairs if None not in pair], dtype=float).reshape(-1, 2)
     points = points[np.isfinite(points).all(axis=1)]
@@ -64,7 +64,7 @@ def curve(part, key):
 
 
 def chart(title, unit, history, wanted):
-    """The wanted curves of history on axes in percent: as the template draws them; None without any."""
+    """The `wanted` curves of history as the template draws them, in percent; None if there are none."""
     lines = curves(history, wanted)
     if not lines:
         return None
@@ -87,7 +87,7 @@ def chart(title, unit, history, wanted):
 
 
 def span(arrays):
-    """(low, high) of some arrays with a little room; never empty."""
+    """(low, high) of some arrays with a margin; never empty."""
     low, high = min(map(np.min, arrays)), max(map(np.max, arrays))
     room = 0.04 * (high - low) or 0.5
     return float(low - room), float(high + room)
@@ -104,6 +104,3 @@ def ticks(low, high, count):
         {"at": round(percent(value, low, high), 2), "label": f"{value:g}"}
         for value in nice_steps(low, high, count)
     ]
-
-
-# ---- filters of the template

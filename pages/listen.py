@@ -1,7 +1,8 @@
-"""The click-and-listen page: a video whose every place can be heard, in one folder without a network.
+"""The click-and-listen page: hear every place of a video, offline, from one folder.
 
 The sound of a cell is a linear combination of R basis streams. The page (templates/listen*) plays all streams
-at once, in chunks that it loads as scripts, since pages from file:// may not fetch; a click only sets gains.
+at once, and a click only changes gains. Chunks of sound are loaded as scripts, as pages from file:// cannot
+use fetch().
 Shapes: S = R + K + 1 streams: the basis, the K sources, the residual; h, w cells; W windows; F rows and
 T columns of a spectrogram.
 """
@@ -34,42 +35,42 @@ from pages.render import render
 from utils import replacing
 
 CHUNK_SECONDS = 20  # of sound in one script
-FADE_SECONDS = 0.1  # neighbouring chunks overlap by it and are cross-faded
+FADE_SECONDS = 0.1  # overlap of neighbouring chunks, which are cross-faded
 MAX_BYTES_PER_MINUTE = 16e6  # of sound, all streams together; keeps pages small enough to copy and share
 BITRATES = (128, 112, 96, 80, 64)  # kbit/s of one stream
 MP3_BITRATES = {
     32000: (32, 320),
     16000: (8, 160),
     8000: (8, 64),
-}  # samples/s and up -> kbit/s, by MPEG version
-MP3_GAIN = 0.95  # LAME turns all sound down by it
-PEAK = 0.5  # that streams are coded at: room for the codec, and far above what it takes for inaudible
+}  # lowest samples/s -> range of kbit/s, by MPEG version
+MP3_GAIN = 0.95  # LAME attenuates all sound by this factor
+PEAK = 0.5  # level at which streams are encoded: headroom, yet far above what codecs treat as inaudible
 NUM_ROWS = 128  # of the spectrograms
 MEL_BREAK = 700.0  # Hz, where the mel scale turns from linear to logarithmic
 NUM_COLOURS = 64  # of a gradient
 
 
 class PageInfo(NamedTuple):
-    """What the page shows, beside the streams. All files lie in the page's folder."""
+    """What the page shows besides the streams. All files are in the page's folder."""
 
     title: str  # name of the video
     video: str  # file, H.264
     size: tuple  # (width, height) of the video, pixels
     seconds: float
-    gains: np.ndarray  # float32 [h, w, R], of the basis streams in each cell's sound
+    gains: np.ndarray  # float32 [h, w, R], of the basis streams for each cell's sound
     times: np.ndarray  # [W] seconds, centres of the windows of `energy`
-    energy: np.ndarray  # float [W, h, w], heard at each cell, >= 0, any scale
+    energy: np.ndarray  # float [W, h, w], of each cell's sound, >= 0, any scale
     colours: np.ndarray  # uint8 [h, w, 3], the embedding's
     sources: list  # of {"name", "file", "colour": "#rrggbb", "cells": [[y, x], …], "share": 0..1}
     residual: str  # file
-    downloads: list  # of (label, file): everything else
+    downloads: list  # of (label, file): all other files
     spectrogram: np.ndarray  # float32 [F, T], magnitude of the mixture, linear frequency from 0 Hz
     spectrogram_top: float  # Hz of its last row
     notes: list  # lines of text
 
 
 class PageWriter:
-    """Writes the page's folder while the sound comes in; holds one chunk."""
+    """Writes the page's folder as sound arrives; keeps one chunk in memory."""
 
     def __init__(self, folder, rate, num_streams):
         """rate: samples/s, an int; num_streams: S."""
@@ -78,14 +79,14 @@ class PageWriter:
         self.step = CHUNK_SECONDS * rate  # samples
         self.rate_coded, self.kilobits = coded_rate(rate), bitrate(num_streams)
         self.waiting = np.zeros((num_streams, self.step + self.fade), np.float32)
-        self.filled = 0  # samples of `waiting`
+        self.filled = 0  # number of samples in `waiting`
         self.num_chunks = 0
         os.makedirs(os.path.join(folder, "sound"), exist_ok=True)
         for path in glob.glob(os.path.join(glob.escape(folder), "sound", "[0-9]*.js")):
-            os.remove(path)  # an earlier page's, perhaps of a longer video
+            os.remove(path)  # of an earlier page, perhaps with more chunks
 
     def add(self, streams):
-        """Take the next samples, streams float32 [S, n]; write what chunks they complete."""
+        """Append samples, streams float32 [S, n]; write the chunks that they complete."""
         assert streams.shape[0] == len(self.waiting), "a row per stream"
         while streams.shape[1]:
             full = self.waiting.shape[1] - (0 if self.num_chunks else self.fade // 2)  # none before time 0
@@ -99,7 +100,7 @@ class PageWriter:
                 self.filled = self.fade
 
     def close(self, info):
-        """Write the rest of the sound and, last, index.html; info: a PageInfo."""
+        """Write the remaining sound and then index.html; info: a PageInfo."""
         assert self.filled, "a page needs sound"
         assert len(self.waiting) == info.gains.shape[-1] + len(info.sources) + 1, "basis, sources, residual"
         self._write_chunk()
@@ -123,8 +124,8 @@ class PageWriter:
         )
 
     def _write_chunk(self):
-        """Write the waiting samples as a script that hands [[scale, MP3 in base64], …] to the page."""
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # soundfile lets go of the GIL
+        """Write the waiting samples as a script that passes [[scale, MP3 in base64], …] to the page."""
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # soundfile releases the GIL
             sounds = list(pool.map(self._encode, self.waiting[:, : self.filled]))
         length = math.ceil(self.filled * self.rate_coded / self.rate)
         path = os.path.join(self.folder, "sound", f"{self.num_chunks:04d}.js")
@@ -133,7 +134,7 @@ class PageWriter:
         self.num_chunks += 1
 
     def _encode(self, wav):
-        """wav [n] as [scale, MP3 in base64]: the sound is scale times the decoded MP3; None for silence."""
+        """wav [n] -> [scale, MP3 in base64]: the sound is scale times the decoded MP3. Silence is None."""
         peak = float(np.abs(wav).max())
         if not peak:
             return None
@@ -146,14 +147,14 @@ class PageWriter:
 
 
 def write_gallery(folder, entries):
-    """Write folder/index.html, which links pages.
+    """Write folder/index.html, which links to pages.
 
     entries: a list of (title, href, thumbnail file or None, one line of text), paths relative to folder.
     """
     render(folder, "gallery.html", {}, entries=entries)
 
 
-# ---- what the script gets
+# ---- data for the script
 
 
 def page_data(info, edges):
@@ -185,7 +186,7 @@ def packed(values, dtype):
 
 
 def megabytes(folder, name):
-    """A file's size as the page shows it; empty if it isn't there yet."""
+    """A file's size as the page shows it; empty if it does not exist yet."""
     try:
         return f"{os.path.getsize(os.path.join(folder, name)) / 1e6:.1f} MB"
     except FileNotFoundError:
@@ -193,7 +194,7 @@ def megabytes(folder, name):
 
 
 def border(cells):
-    """The outline of cells [[y, x], …] as a path of SVG: the sides that only one of them has."""
+    """The outline of cells [[y, x], …] as an SVG path: the sides that belong to only one cell."""
     inside = {(y, x) for y, x in cells}
     sides = {(0, -1): "M{x} {y}v1", (-1, 0): "M{x} {y}h1", (0, 1): "M{x1} {y}v1", (1, 0): "M{x} {y1}h1"}
     return "".join(
@@ -210,7 +211,7 @@ def mel_edges(top):
 
 
 def write_overview(path, info):
-    """Write the spectrogram of the whole video, on the mel scale, as a picture."""
+    """Write the spectrogram of the whole video, on the mel scale, as an image."""
     power = np.square(info.spectrogram.astype(np.float64))
     at = mel_edges(info.spectrogram_top) / info.spectrogram_top * (len(power) - 1)  # rows of the spectrogram
     below = np.concatenate([np.zeros_like(power[:1]), np.cumsum(power, axis=0)])
@@ -224,20 +225,20 @@ def write_overview(path, info):
 
 
 def coded_rate(rate):
-    """The rate of the MP3s, samples/s: `rate`, or the next that MP3 knows."""
+    """The sample rate of the MP3s: `rate`, or the next higher one that MP3 supports."""
     return min((known for known in MP3_RATES if known >= rate), default=MP3_RATES[-1])
 
 
 def bitrate(num_streams):
-    """kbit/s of each stream: the best that keeps all within MAX_BYTES_PER_MINUTE, as base64."""
+    """kbit/s per stream: the highest that keeps all streams, as base64, within MAX_BYTES_PER_MINUTE."""
     granted = MAX_BYTES_PER_MINUTE * 3 / 4 * 8 / 60 / num_streams / 1000
     return next((kilobits for kilobits in BITRATES if kilobits <= granted), BITRATES[-1])
 
 
 def encode_mp3(wav, rate, kilobits):
-    """wav [n], within ±1, as the bytes of an MP3 of constant bitrate (kbit/s, or the highest of its rate).
+    """Encode wav [n], within ±1, as the bytes of an MP3 of constant bitrate: kbit/s, limited by the rate.
 
-    Its first frame holds the encoder's delay, so that decoders can give back the samples from the first on.
+    The first frame states the encoder delay, so that decoders can remove it.
     """
     low, high = next(span for start, span in MP3_BITRATES.items() if rate >= start)
     level = max(0.0, (high - kilobits) / (high - low))  # libsndfile's scale

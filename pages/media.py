@@ -1,6 +1,6 @@
-"""What the page shows and plays: sounds, videos, pictures and the ticks of their axes.
+"""The media of the pages: sounds, videos, images and the ticks of their axes.
 
-Shapes: L samples; F mask rows, the lowest frequency first; T columns or pictures; h, w the vision
+Shapes: L samples; F mask rows, the lowest frequency first; T columns or frames; h, w the vision
 network's cells.
 """
 
@@ -17,29 +17,29 @@ from PIL import Image
 
 import utils
 
-MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)  # samples/s that MPEG audio knows
-MP3_COMPRESSION = 0.45  # of libsndfile's scale, 0 the best: 40 kbit/s at 11025 samples/s
+MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)  # samples/s that MP3 supports
+MP3_COMPRESSION = 0.45  # on libsndfile's scale, 0 is best: 40 kbit/s at 11025 samples/s
 AAC_BITRATE = "48k"  # bit/s
-H264_CRF = 27  # constant quality, 0 the best
-H264_GOP_SECONDS = 1.0  # between two pictures that a player can jump to
-PICTURE_QUALITY = 60  # of WebP and JPEG, 100 the best
+H264_CRF = 27  # constant quality, 0 is best
+H264_GOP_SECONDS = 1.0  # between keyframes, to which players can seek
+PICTURE_QUALITY = 60  # of WebP and JPEG, 100 is best
 FLOOR_DB = -80.0  # what a spectrogram shows as silence, relative to the mixture's peak
 WINDOW_HOPS = 4  # STFT window, in hops, as in the network
 OVERSAMPLING = 4  # zero-padding of the STFT, for the closely spaced low rows of a log-frequency axis
 COLOURS_SOUND = "magma"
 COLOURS_MASK = "bone"
 COLOURS_ENERGY = "inferno"
-ENERGY_ALPHA = 0.85  # of the pixels that sound loudest
-RATIO_PERCENTILE = 99  # of ratio masks' values: white; a few reach far higher
-MIN_TICK_GAP = 0.11  # of the axis
-STEP_LENIENCE = 0.7  # how much closer than asked for ticks may stand
+ENERGY_ALPHA = 0.85  # of the loudest pixels
+RATIO_PERCENTILE = 99  # of ratio masks' values, drawn white; a few values are far higher
+MIN_TICK_GAP = 0.11  # fraction of the axis
+STEP_LENIENCE = 0.7  # how much closer than requested ticks may be
 
 
 # ---- sound and video
 
 
 def write_sound(path, wav, rate):
-    """Write wav [L], clipped to ±1, at `rate` samples/s as MP3; resampled if MP3 doesn't know the rate."""
+    """Write wav [L], clipped to ±1, at `rate` samples/s as MP3; resampled if MP3 lacks the rate."""
     wav = np.clip(wav, -1, 1)
     if rate not in MP3_RATES:
         higher = [known for known in MP3_RATES if known > rate]
@@ -47,15 +47,16 @@ def write_sound(path, wav, rate):
         divisor = math.gcd(known, rate)
         wav, rate = scipy.signal.resample_poly(wav, known // divisor, rate // divisor), known
     coding = {"format": "MP3", "compression_level": MP3_COMPRESSION, "bitrate_mode": "CONSTANT"}
-    # As an open file: soundfile cannot take a path that is not UTF-8.
-    with utils.replacing(path) as temporary, open(temporary, "wb") as file:
-        soundfile.write(file, wav, rate, **coding)
+    with utils.replacing(path) as temporary:
+        soundfile.write(os.fsencode(temporary), wav, rate, **coding)  # of str, soundfile takes only UTF-8
 
 
 def write_video(path, frames, fps, wav, rate):
     """Write frames uint8 [T, H, W, 3] at `fps` with the sound wav [L], both from time 0, as H.264 and AAC."""
     height, width = frames.shape[1:3]
-    even = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")  # H.264 asks for it
+    even = np.pad(
+        frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge"
+    )  # H.264 requires even sizes
     size = f"{even.shape[2]}x{even.shape[1]}"
     with tempfile.TemporaryDirectory() as folder, utils.replacing(path) as temporary:
         path_wav = os.path.join(folder, "sound.wav")
@@ -80,9 +81,9 @@ def write_picture(path, pixels, lossless=False):
 
 
 def power_on_rows(wav, rate, hop, freqs):
-    """STFT power [F, T] of wav [L]: a column each `hop` samples, a row for the band around each of freqs, Hz.
+    """STFT power [F, T] of wav [L]: a column per `hop` samples, a row for the band around each of freqs, Hz.
 
-    The mean over the band, where the network's warp picks single bins: tones between two rows stay visible.
+    Averages each band, while the network's warp samples single bins, so that tones between rows stay visible.
     """
     window = scipy.signal.get_window("hann", WINDOW_HOPS * hop)
     padded = np.pad(wav, window.size // 2)
@@ -101,7 +102,7 @@ def power_on_rows(wav, rate, hop, freqs):
 
 
 def spectrogram(power, peak):
-    """Draw power [F, T] in dB of `peak`, FLOOR_DB to 0, as uint8 [F, T, 3] with row 0 at the bottom."""
+    """Draw power [F, T] in dB relative to `peak`, FLOOR_DB to 0: uint8 [F, T, 3], row 0 at the bottom."""
     if peak <= 0:
         return colour(np.zeros_like(power), COLOURS_SOUND)
     decibels = 10 * np.log10(np.maximum(power / peak, 10 ** (FLOOR_DB / 10)))
@@ -114,13 +115,13 @@ def colour(values, name):
 
 
 def write_mask(path, mask, scale):
-    """Write mask [F, T] as a .webp picture: 0 black, `scale` white. Binary masks are kept exact."""
+    """Write mask [F, T] as a .webp image: 0 black, `scale` white. Binary masks are stored losslessly."""
     pixels = colour(mask / scale, COLOURS_MASK)
     write_picture(path, pixels, lossless=bool(np.isin(mask, (0, scale)).all()))
 
 
 def mask_scale(masks):
-    """The value that masks show as white: 1, or where ratio masks pass it, their 99th percentile."""
+    """The mask value drawn white: 1, or the 99th percentile of ratio masks that exceed it."""
     highest = max(np.max(mask) for mask in masks)
     if highest <= 1:
         return 1.0
@@ -130,7 +131,7 @@ def mask_scale(masks):
 def heat_map(energy, height, width):
     """Energy [h, w], >= 0, as an overlay uint8 [height, width, 4]: louder pixels are brighter and denser.
 
-    Relative to the loudest pixel. No energy anywhere gives a fully transparent picture.
+    Relative to the loudest pixel. Without any energy the image is fully transparent.
     """
     smooth = Image.fromarray(energy.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
     share = np.clip(np.asarray(smooth) / max(float(energy.max()), np.finfo(np.float32).tiny), 0, 1)
@@ -152,7 +153,7 @@ def nice_steps(low, high, count):
 
 
 def frequency_ticks(freqs):
-    """Ticks of an axis with the rows freqs [F], Hz: a list of {"at": percent from the bottom, "label"}."""
+    """Ticks of an axis with rows at freqs [F], Hz: a list of {"at": percent from the bottom, "label"}."""
     low, high = float(freqs[0]), float(freqs[-1])
     if np.allclose(np.diff(freqs), (high - low) / (len(freqs) - 1), rtol=1e-2):
         wanted = nice_steps(low, high, 5)
@@ -178,6 +179,6 @@ def time_ticks(seconds):
 
 
 def gradient(name, count=12):
-    """`count` colours of the colormap `name`, from low to high, as CSS writes them."""
+    """`count` colours of the colormap `name`, from low to high, in CSS notation."""
     colours = matplotlib.colormaps[name](np.linspace(0, 1, count), bytes=True)
     return ["#" + bytes(colour[:3].tolist()).hex() for colour in colours]

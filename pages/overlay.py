@@ -1,6 +1,6 @@
-"""Videos of what is heard where: maps over the pictures, with the sound.
+"""Overlay videos: maps of what is heard where, drawn over the frames, with the sound.
 
-T pictures; W windows; h, w the vision network's cells.
+Shapes: T frames; W windows; h, w the vision network's cells.
 """
 
 import os
@@ -16,7 +16,7 @@ EMBEDDING_ALPHA = 0.6
 
 
 def energy_maps(energy, times, num_frames, fps):
-    """uint8 [T, h, w, 4]: energy [W, h, w] of windows around `times` (seconds) as each picture's colours."""
+    """Colour the energy [W, h, w] of windows around `times` (seconds) for each frame: uint8 [T, h, w, 4]."""
     level = np.sqrt(energy / max(float(energy.max()), 1e-30))
     seconds = (np.arange(num_frames) + 0.5) / fps
     flat = level.reshape(len(level), -1)
@@ -28,13 +28,13 @@ def energy_maps(energy, times, num_frames, fps):
 
 
 def embedding_maps(colours, num_frames):
-    """uint8 [T, h, w, 4] of colours [h, w, 3]."""
+    """Repeat colours [h, w, 3] for each frame, with alpha: uint8 [T, h, w, 4]."""
     alpha = np.full((*colours.shape[:2], 1), round(EMBEDDING_ALPHA * 255), np.uint8)
     return np.broadcast_to(np.concatenate([colours, alpha], axis=2), (num_frames, *colours.shape[:2], 4))
 
 
 def write_overlay(path, frames, fps, maps, path_sound):
-    """Write the pictures 000001.jpg … of the folder `frames` under maps uint8 [T, h, w, 4], with a sound."""
+    """Write a video of the frames 000001.jpg … in `frames`, under maps uint8 [T, h, w, 4], with sound."""
     with Image.open(os.path.join(frames, "000001.jpg")) as picture:
         width, height = (length // 2 * 2 or 2 for length in picture.size)
     rows, columns = maps.shape[1:3]

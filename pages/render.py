@@ -9,12 +9,12 @@ import jinja2
 from utils import replacing
 
 PATH_TEMPLATES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "templates")
-# Python's stand-ins for the bytes of file names that are not UTF-8. HTML cannot hold them.
+# Python's stand-ins for the bytes of file names that are not UTF-8. UTF-8 cannot encode them.
 SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def render(folder, template, filters, **values):
-    """Render a template to folder/index.html, whole or not at all.
+    """Render a template to folder/index.html, atomically.
 
     filters: {name: function} for Jinja, in addition to `href`. Bytes of names that are not UTF-8 are shown as
     U+FFFD, the replacement character.

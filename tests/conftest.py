@@ -1,4 +1,4 @@
-"""Small media for all tests: tones and coloured pictures in the layout of MUSIC."""
+"""Small media for all tests: tones and coloured frames in the layout of MUSIC."""
 
 import os
 
@@ -20,7 +20,7 @@ CATEGORIES = {
 
 
 def make_clip(root, category, name, seconds, hertz, colour):
-    """Write `seconds` of a tone with a slow tremolo and pictures of a colour; returns the clip's row."""
+    """Write `seconds` of a tone with a slow tremolo, and frames of one colour; returns the `Clip`."""
     times = np.arange(int(seconds * RATE)) / RATE
     wave = 0.4 * np.sin(2 * np.pi * hertz * times) * (0.6 + 0.4 * np.sin(2 * np.pi * 0.5 * times))
     path_audio = os.path.join(root, "audio", category, f"{name}.wav")
@@ -52,6 +52,6 @@ def tree(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def good_video(tmp_path_factory):
-    """Three seconds of grey with a tone."""
+    """A three-second grey video with a tone."""
     path = tmp_path_factory.mktemp("good") / "good.mp4"
     return make_video(path, [100] * 75, 25, tone(3), codec="aac")

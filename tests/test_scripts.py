@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from arguments import parse_args
 from engine.options import model_id
@@ -262,6 +263,47 @@ def test_tests_are_run_with_style(project):
         "-m ruff format --check .",
         "-m pytest -k a or b",
     ]
+
+
+def run_oldest(project, *arguments, **variables):
+    """Run test_oldest.sh with the stand-in; returns what python was asked."""
+    env = bare_environment() | {"PYTHON": str(project.parent / "python")} | variables
+    log = project.parent / "log"
+    log.write_text("")
+    result = run(project / "scripts/test_oldest.sh", *arguments, env=env, cwd=project.parent)
+    assert result.returncode == 0, result.stderr
+    return log.read_text()
+
+
+def test_oldest_versions_have_an_environment_of_their_own(project):
+    asked = run_oldest(project, "-k", "a or b", VIRTUAL_ENV="/elsewhere")
+    assert "install --disable-pip-version-check -r requirements-oldest.txt" in asked
+    assert asked.splitlines()[-1] == "-m pytest -k a or b"
+    assert (project / ".venv-oldest/bin/python").exists()
+    assert not (project / ".venv").exists()
+    asked = run_oldest(project)
+    assert "venv" not in asked
+    assert "pip" not in asked
+    run_oldest(project, VENV="another one")
+    assert (project.parent / "another one/bin/python").exists()
+
+
+def requirements_of(path):
+    """{name: its Requirement} of a requirements file, less the files that it includes."""
+    lines = (line.partition("#")[0].strip() for line in path.read_text().splitlines())
+    found = (Requirement(line) for line in lines if line and not line.startswith("-r "))
+    return {requirement.name: requirement for requirement in found}
+
+
+def test_oldest_versions_are_the_lower_bounds(project):
+    run_oldest(project)
+    ranges = requirements_of(project / "requirements.txt")
+    pins = requirements_of(project / "requirements-oldest.txt")
+    assert pins.keys() == ranges.keys()
+    for name, pin in pins.items():
+        (oldest,) = [bound.version for bound in ranges[name].specifier if bound.operator == ">="]
+        assert str(pin.specifier) == f"=={oldest}"
+        assert pin.extras == ranges[name].extras
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,9 @@ from utils import UserError, command, path_ffmpeg, replacing, run_ffmpeg, save_j
 def test_a_file_appears_whole_in_a_new_folder(tmp_path):
     path = tmp_path / "new" / "folder" / "a.txt"
     with replacing(path) as temporary:
-        assert os.path.dirname(temporary) == str(path.parent)  # the same disk: a rename cannot fail halfway
+        assert os.path.dirname(temporary) == str(
+            path.parent
+        )  # the same file system, so that renaming is atomic
         assert temporary.endswith(".txt")  # writers choose a format by the suffix
         with open(temporary, "w") as file:
             file.write("whole")
@@ -124,6 +126,11 @@ def test_a_reader_that_has_gone_is_no_traceback():
     assert (result.returncode, result.stderr) == (2, "")
 
 
+def test_names_that_are_not_utf8_are_printed_as_their_bytes():
+    result = run_command(r"print('t\udce4st')", text=False)
+    assert (result.returncode, result.stdout) == (0, b"t\xe4st\n")
+
+
 def test_a_command_gets_its_arguments_and_returns_its_result():
     @command
     def main(argv=None):
@@ -134,12 +141,12 @@ def test_a_command_gets_its_arguments_and_returns_its_result():
     assert main.__doc__ == "What it does."
 
 
-def run_command(body, **options):
+def run_command(body, text=True, **options):
     """Run a command whose main has this body, in a process of its own."""
     lines = "\n    ".join(body.split("\n"))
     script = f"from utils import UserError, command\n@command\ndef main():\n    {lines}\nmain()"
     argv = [sys.executable, "-c", script]
-    return subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, check=False, **options)
+    return subprocess.run(argv, cwd=PROJECT, capture_output=True, text=text, check=False, **options)
 
 
 # ---- walk
@@ -196,9 +203,9 @@ def test_ffmpeg_takes_and_gives_bytes_and_its_log():
 
 def test_a_missing_ffmpeg_is_a_users_mistake(monkeypatch):
     monkeypatch.setattr("imageio_ffmpeg.get_ffmpeg_exe", raise_runtime_error)
-    with pytest.raises(UserError, match="no ffmpeg: not found"):
+    with pytest.raises(UserError, match="ffmpeg not found: gone"):
         path_ffmpeg()
 
 
 def raise_runtime_error():
-    raise RuntimeError("not found")
+    raise RuntimeError("gone")

@@ -1,4 +1,4 @@
-"""Videos that the tests make."""
+"""Make the videos of the tests."""
 
 import os
 
@@ -18,9 +18,9 @@ def tone(seconds, frequency=1000, channels=2):
 
 
 def make_video(path, levels, fps=25, sound=None, size=(WIDTH, HEIGHT), codec="flac", late=(0, 0), times=None):
-    """A video whose picture j is of grey `levels[j]`.
+    """Write a video whose frame j has the grey level `levels[j]`.
 
-    late: seconds at which pictures and sound begin; times: of each picture, in seconds, instead of fps.
+    late: seconds at which video and audio start; times: of each frame in seconds, instead of fps.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     data = np.repeat(np.asarray(levels, np.uint8), size[0] * size[1]).tobytes()
@@ -39,7 +39,7 @@ def make_video(path, levels, fps=25, sound=None, size=(WIDTH, HEIGHT), codec="fl
 
 
 def _table(times, first=0):
-    """An expression of ffmpeg for the time of picture N: a tree of comparisons."""
+    """An ffmpeg expression for the time of frame N: a tree of comparisons."""
     if len(times) == 1:
         return str(round(times[0] * 1000))
     half = len(times) // 2
@@ -48,20 +48,20 @@ def _table(times, first=0):
 
 
 def remux(source, path, *arguments):
-    """Copy a video's tracks with other arguments of ffmpeg."""
+    """Copy a video's tracks, with more ffmpeg arguments."""
     run_ffmpeg(["-i", f"file:{source}", "-c", "copy", *arguments, f"file:{path}"])
     return path
 
 
-# What cannot be used: how it is made of a good video, and the reason given.
+# Unusable videos: the ffmpeg arguments that make them from a good one, and part of the error.
 BAD = {
-    "no sound.mp4": (["-an"], "no sound that can be read"),
-    "no picture.mp4": (["-vn"], "no picture that can be read"),
-    "bad sound.mp4": (["-bsf:a", "noise=amount=20"], "no sound that can be read"),
-    "bad picture.mp4": (["-bsf:v", "noise=amount=3"], "no picture that can be read"),
-    "still.mp4": (["-frames:v", "1", "-an", "-f", "mjpeg", "-c:v", "mjpeg"], "no sound that can be read"),
-    "sound alone.mp4": (["-vn", "-c:a", "pcm_s16le", "-f", "wav"], "no picture that can be read"),
-    "bare track.mp4": (["-an", "-f", "h264"], "no sound that can be read"),
+    "no sound.mp4": (["-an"], "no readable audio track"),
+    "no picture.mp4": (["-vn"], "no readable video track"),
+    "bad sound.mp4": (["-bsf:a", "noise=amount=20"], "no readable audio track"),
+    "bad picture.mp4": (["-bsf:v", "noise=amount=3"], "no readable video track"),
+    "still.mp4": (["-frames:v", "1", "-an", "-f", "mjpeg", "-c:v", "mjpeg"], "no readable audio track"),
+    "sound alone.mp4": (["-vn", "-c:a", "pcm_s16le", "-f", "wav"], "no readable video track"),
+    "bare track.mp4": (["-an", "-f", "h264"], "no readable audio track"),
 }
 BAD_BYTES = {
     "empty.mov": b"",
@@ -74,20 +74,20 @@ BAD_BYTES = {
 
 
 def parts_of(good):
-    """Pieces of good files: {name: (bytes, reason)}."""
+    """Parts of good files: {name: (bytes, reason)}."""
     whole = good.read_bytes()
     front = remux(good, good.with_name("front.mp4"), "-movflags", "faststart").read_bytes()
     matroska = remux(good, good.with_name("whole.mkv")).read_bytes()
     return {
         "header alone.mp4": (whole[:2000], "cannot be read as a video"),
-        "end missing.mp4": (front[: len(front) // 2], "cut off: 3 s by its header, of which 1 s"),
-        "no end.mkv": (matroska[: len(matroska) // 2], "cut off: 3 s by its header, of which 1 s"),
+        "end missing.mp4": (front[: len(front) // 2], "truncated: only 1 s of 3 s can be read"),
+        "no end.mkv": (matroska[: len(matroska) // 2], "truncated: only 1 s of 3 s can be read"),
         "zeroed.mp4": (front[: len(front) // 3] + bytes(len(front) * 2 // 3), "cannot be read as a video"),
     }
 
 
 def make_bad(good, folder):
-    """Videos of every kind that cannot be used: {name: part of the reason}."""
+    """Write unusable videos of every kind: {name: part of the error}."""
     reasons = {name: reason for name, (_, reason) in BAD.items()}
     for name, (arguments, _) in BAD.items():
         remux(good, folder / name, *arguments)
@@ -99,7 +99,7 @@ def make_bad(good, folder):
         reasons[name] = reason
     (folder / "link.mp4").symlink_to("nothing")
     os.mkfifo(folder / "pipe.mp4")
-    reasons |= dict.fromkeys(("link.mp4", "pipe.mp4"), "not a file, or a link to nothing")
+    reasons |= dict.fromkeys(("link.mp4", "pipe.mp4"), "not a file, or a broken link")
     silent = make_video(folder / "no samples.mkv", [9] * 50, 25, np.zeros((1, 1)), codec="pcm_s16le")
-    reasons[silent.name] = "the sound track is empty"
+    reasons[silent.name] = "the audio track is empty"
     return reasons

@@ -1,1 +1,1 @@
-"""Small, real videos made offline: drawn players of sampled instruments. `python -m dataset.demo`."""
+"""A small synthetic data set made offline: drawn players, sampled instruments. `python -m dataset.demo`."""

@@ -1,4 +1,4 @@
-"""Make the demonstration set: `python -m dataset.demo --out data/demo`.
+"""Make the demo data set: `python -m dataset.demo --out data/demo`.
 
 <out>/videos/<category>/<id>.mp4, .json                  single instruments, in the layout of MUSIC
 <out>/duets/<category> <category>/<id>.mp4, .json, .a.wav, .b.wav      two, with the true sound of each
@@ -18,10 +18,10 @@ from dataset.demo.clip import Task
 from dataset.demo.score import INSTRUMENTS
 from utils import UserError, command, progress, save_json
 
-GENERATOR = 1  # raise it when the same seed gives other clips
+GENERATOR = 1  # version; raise it when the same seed gives other clips
 SECONDS_LOW, SECONDS_HIGH = 8, 600
 NUM_HIGH = 10000
-LEAVE_INTERRUPTS = (signal.SIGINT, signal.SIG_IGN)  # to the parent
+LEAVE_INTERRUPTS = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is left to the parent
 SETTINGS = ("seed", "clips_per_category", "num_duets", "seconds")
 
 
@@ -29,16 +29,18 @@ def make_parser():
     """The command's options."""
     parser = argparse.ArgumentParser(prog="python -m dataset.demo", description=__doc__.partition("\n")[0])
     parser.add_argument("--out", default="data/demo", help="folder to write (default: %(default)s)")
-    parser.add_argument("--seed", type=_whole(0, 2**32 - 1), default=0, help="another seed, another set (0)")
+    parser.add_argument("--seed", type=_whole(0, 2**32 - 1), default=0, help="random seed of the set (0)")
     parser.add_argument(
-        "--jobs", type=_whole(1, 256), default=os.cpu_count() or 1, help="clips made at once (all cores)"
+        "--jobs", type=_whole(1, 256), default=os.cpu_count() or 1, help="clips made in parallel (all cores)"
     )
     parser.add_argument(
-        "--clips_per_category", type=_whole(1, NUM_HIGH), default=72, help="single players (72)"
+        "--clips_per_category", type=_whole(1, NUM_HIGH), default=72, help="solo clips per instrument (72)"
     )
-    parser.add_argument("--num_duets", type=_whole(0, NUM_HIGH), default=12, help="over all pairs (12)")
     parser.add_argument(
-        "--seconds", type=_whole(SECONDS_LOW, SECONDS_HIGH), default=8, help="length of a clip, whole (8)"
+        "--num_duets", type=_whole(0, NUM_HIGH), default=12, help="duets, spread over all pairs (12)"
+    )
+    parser.add_argument(
+        "--seconds", type=_whole(SECONDS_LOW, SECONDS_HIGH), default=8, help="whole seconds per clip (8)"
     )
     return parser
 
@@ -53,7 +55,7 @@ def _whole(low, high):
 
 
 def pairs_of(categories):
-    """All pairs, in rounds in which every category plays once: any number of first pairs is spread evenly.
+    """All pairs, in rounds where every category occurs once, so that the first pairs are spread evenly.
 
     Source: the circle method for tournaments; for an even number of categories.
     """
@@ -66,7 +68,7 @@ def pairs_of(categories):
 
 
 def plan(args):
-    """The tasks of a set: the single players of every category, then the duets."""
+    """The tasks of a set: the solos of every category, then the duets."""
     solos = itertools.product(INSTRUMENTS, range(args.clips_per_category))
     tasks = [Task(args.out, (category,), number, args.seed, args.seconds) for category, number in solos]
     pairs = pairs_of(list(INSTRUMENTS))
@@ -77,7 +79,7 @@ def plan(args):
 
 
 def check_settings(args):
-    """Remember the settings in the folder. Raises UserError if it holds a set made with others."""
+    """Save the settings in the folder. Raises UserError if it holds a set made with other settings."""
     path = os.path.join(args.out, "demo.json")
     settings = {"generator": GENERATOR, **{name: getattr(args, name) for name in SETTINGS}}
     try:
@@ -87,7 +89,7 @@ def check_settings(args):
             return
     except OSError as error:
         raise UserError(f"{args.out}: cannot be written: {error.strerror}") from None
-    changes = [f"{k} {found.get(k)}, asked for {v}" for k, v in settings.items() if found.get(k) != v]
+    changes = [f"{k} {found.get(k)} instead of {v}" for k, v in settings.items() if found.get(k) != v]
     if changes:
         message = f"{args.out} holds a set made with {'; '.join(changes)}"
         raise UserError(f"{message}: delete that folder or choose another --out")
@@ -100,17 +102,17 @@ def _read_settings(path):
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise UserError(f"{path}: expected the settings of a set, found no JSON: {error}") from None
+        raise UserError(f"{path}: expected the settings of a demo set, found no JSON: {error}") from None
     if not isinstance(settings, dict):
-        raise UserError(f"{path}: expected the settings of a set, found {settings!r}")
+        raise UserError(f"{path}: expected the settings of a demo set, found {settings!r}")
     return settings
 
 
 def make_all(tasks, jobs):
-    """Make clips, `jobs` at once."""
+    """Make clips, `jobs` in parallel."""
     if not tasks:
         return
-    context = multiprocessing.get_context("spawn")  # so that it runs alike on every system
+    context = multiprocessing.get_context("spawn")  # works alike on every system
     with concurrent.futures.ProcessPoolExecutor(
         min(jobs, len(tasks)), context, signal.signal, LEAVE_INTERRUPTS
     ) as pool:
@@ -125,7 +127,7 @@ def make_all(tasks, jobs):
 
 @command
 def main(argv=None):
-    """Make what is missing of the set, and say what was made."""
+    """Make the missing clips of the set, and print what was made."""
     args = make_parser().parse_args(argv)
     start = time.monotonic()
     check_settings(args)

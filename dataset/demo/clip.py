@@ -1,4 +1,4 @@
-"""One clip of the demonstration set: drawn, played, encoded and written with what is true of it."""
+"""One clip of the demo set: drawn, synthesised, encoded and written with its ground truth."""
 
 import contextlib
 import os
@@ -19,8 +19,8 @@ from utils import UserError, path_ffmpeg, replacing, save_json
 ID_LENGTH = 11
 ID_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
 STEREO_CHANCE = 0.5
-PAN = 0.4  # of the level, at most: what a channel gains the other loses
-LOUDEST = 0.98 / (1 + PAN)  # of full scale: so that no channel is beyond it
+PAN = 0.4  # maximum fraction of the level that moves from one channel to the other
+LOUDEST = 0.98 / (1 + PAN)  # of full scale, so that no channel clips
 ENCODER = [
     *"-c:v libx264 -preset ultrafast -tune zerolatency -crf 28 -g 125 -pix_fmt yuv420p".split(),
     *"-c:a aac -aac_coder fast -b:a 96k".split(),
@@ -38,10 +38,12 @@ class Task(NamedTuple):
 
     @property
     def id(self):
-        """Like YouTube's."""
+        """An id like YouTube's."""
         rng = self._rng("id")
         letters = [ID_LETTERS[rng.integers(len(ID_LETTERS))] for _ in range(ID_LENGTH)]
-        return "".join(letters) if letters[0] != "-" else "".join(["_", *letters[1:]])  # "-" begins an option
+        return (
+            "".join(letters) if letters[0] != "-" else "".join(["_", *letters[1:]])
+        )  # "-" would start an option
 
     @property
     def stem(self):
@@ -51,12 +53,12 @@ class Task(NamedTuple):
 
     @property
     def is_duet(self):
-        """Has it two sources, with a track each?"""
+        """Whether the clip has two sources, each with its own track."""
         return len(self.categories) > 1
 
     @property
     def letters(self):
-        """Names of the tracks that lie beside a duet, by source; a single player's sound is the video's."""
+        """The tracks of a duet, by source; a solo has none, as its sound is the video's."""
         return "ab" if self.is_duet else ""
 
     @property
@@ -102,7 +104,7 @@ class Task(NamedTuple):
 
 
 def _quantise(tracks):
-    """Sounds of equal length -> [N, L] int16, quieter where their sum could be beyond LOUDEST."""
+    """Sounds of equal length -> [N, L] int16, attenuated if their sum could exceed LOUDEST."""
     tracks = np.stack(tracks)
     gain = min(LOUDEST / np.abs(tracks).sum(0).max(), 1)
     return np.round(tracks * gain * 32767).astype(np.int16)
@@ -121,14 +123,14 @@ def _mix(rng, tracks, boxes):
 def encode(frames, path_sound, path):
     """Write frames ([H, W, 3] uint8, an iterable) and a sound file as a video: H.264 and AAC.
 
-    Raises UserError with ffmpeg's last line of complaint if it fails.
+    Raises UserError with ffmpeg's last error message if it fails.
     """
     pictures = f"-f rawvideo -pix_fmt rgb24 -s {WIDTH}x{HEIGHT} -r {FRAME_RATE} -i -".split()
     command = [path_ffmpeg(), "-hide_banner", "-loglevel", "error", "-y", *pictures, "-i", path_sound]
     command += [*ENCODER, "-threads", "1", "-fflags", "+bitexact", path]
     with tempfile.TemporaryFile() as log:
         with (
-            contextlib.suppress(BrokenPipeError),  # where ffmpeg gave up, its status says so
+            contextlib.suppress(BrokenPipeError),  # if ffmpeg gives up, its exit status says so
             subprocess.Popen(command, stdin=subprocess.PIPE, stderr=log) as process,
         ):
             for frame in frames:

@@ -1,6 +1,6 @@
-"""Notes -> what the player does in each frame, in few enough steps that every pose is drawn once.
+"""Turn notes into the player's pose in each frame; poses are so few that each is drawn only once.
 
-A pose is a tuple of ints; in a rest it does not change.
+A pose is a tuple of ints; it does not change during rests.
 """
 
 import numpy as np
@@ -10,8 +10,8 @@ from dataset.demo.score import PITCH_HIGH, PITCH_LOW
 BOW_STEPS = 14
 BELLOWS_STEPS = 16
 BELLOWS_TIME = 1.4  # seconds of sound from closed to open
-NUM_KEYS = 8  # places of a pitch on the keyboard, of the flute's and the trumpet's fingerings
-NUM_HANDS = 4  # places of a pitch on a neck
+NUM_KEYS = 8  # positions of a pitch on the keyboard, and of the flute's and the trumpet's fingerings
+NUM_HANDS = 4  # positions of a pitch on a neck
 STRUM_STEPS, STRUM_TIME = 6, 0.2  # seconds
 SHAKE_STEPS, SHAKE_TIME = 3, 0.6  # seconds: strings
 LIFT_STEPS = 4
@@ -20,7 +20,7 @@ MALLET_STEPS, MALLET_TIME = 2, 0.14  # seconds up or down
 
 
 class Timeline:
-    """What sounds when: onsets, ends and pitches [K] of a melody's notes, chords counted once."""
+    """The onsets, ends and pitches [K] of a melody's notes; a chord counts once."""
 
     def __init__(self, notes):
         firsts = list({note.onset: note for note in reversed(notes)}.values())[::-1]
@@ -29,13 +29,13 @@ class Timeline:
         self.pitches = np.array([note.pitch for note in firsts])
 
     def at(self, time):
-        """(note's number, seconds since its onset, part of it that is over); before the first, the first."""
+        """(number of the note, seconds since its onset, fraction played); the first note before it starts."""
         number = max(int(np.searchsorted(self.onsets, time, side="right")) - 1, 0)
         age = max(time - self.onsets[number], 0.0)
         return number, age, min(age / (self.ends[number] - self.onsets[number]), 1.0)
 
     def place(self, number, count):
-        """The pitch of a note as one of `count` places from low to high."""
+        """The pitch of a note as one of `count` positions from low to high."""
         part = (self.pitches[number] - PITCH_LOW) / (PITCH_HIGH - PITCH_LOW + 1)
         return int(part * count)
 
@@ -47,7 +47,7 @@ def poses(category, notes, times):
 
 
 def _violin(timeline, time):
-    """(bow's place on the strings, left hand's place): a stroke a note, up and down in turn."""
+    """(position of the bow, position of the left hand): one stroke per note, up and down in turn."""
     number, _, part = timeline.at(time)
     length = min((timeline.ends[number] - timeline.onsets[number]) / 0.5, 1.0)
     stroke = 0.5 + (part - 0.5) * length * (1 if number % 2 else -1)
@@ -55,7 +55,7 @@ def _violin(timeline, time):
 
 
 def _accordion(timeline, time):
-    """(opening of the bellows, pressed key or -1): they move while there is sound."""
+    """(opening of the bellows, pressed key or -1): the bellows move while there is sound."""
     number, _, part = timeline.at(time)
     lengths = timeline.ends - timeline.onsets
     sounded = (lengths[:number].sum() + part * lengths[number]) / BELLOWS_TIME % 2
@@ -64,7 +64,7 @@ def _accordion(timeline, time):
 
 
 def _guitar(timeline, time):
-    """(strumming hand's place, swing of the strings, left hand's place)."""
+    """(position of the strumming hand, swing of the strings, position of the left hand)."""
     number, age, _ = timeline.at(time)
     stroke = min(age / STRUM_TIME, 1.0)
     hand = stroke if number % 2 else 1 - stroke
@@ -87,7 +87,7 @@ def _xylophone(timeline, time):
 
 
 def _mallet(timeline, time, number, side):
-    """(bar, height): up from the last note that this mallet struck, over and down in time for its next."""
+    """(bar, height): up after this mallet's last note, across, and down in time for its next."""
     last = number - (number + side) % 2
     following = min(last + 2, len(timeline.onsets) - 1)
     since = (time - timeline.onsets[last]) / MALLET_TIME if last >= 0 else 1.0

@@ -1,4 +1,4 @@
-"""Drawing in the coordinates of a turned, scaled and maybe mirrored thing; remembers how far it reached."""
+"""Draw in rotated, scaled and possibly mirrored coordinates, and keep the bounding box of the drawing."""
 
 import cmath
 import copy
@@ -9,9 +9,9 @@ CIRCLE = [cmath.rect(1, 2 * math.pi * i / NUM_CORNERS) for i in range(NUM_CORNER
 
 
 class Pen:
-    """Draws on a Pillow `ImageDraw`, or only measures where `draw` is None.
+    """Draws on a Pillow `ImageDraw`, or only measures if `draw` is None.
 
-    A point (x, y), y down, lands on the pixel scale · turn · (x, y) + origin, x negated first if mirrored.
+    Maps a point (x, y), y down, to the pixel scale · rotation · (x, y) + origin, with x negated if mirrored.
     """
 
     def __init__(self, draw=None, scale=1.0, degrees=0.0, origin=(0, 0), mirrored=False):
@@ -21,8 +21,8 @@ class Pen:
         self._reach = [math.inf, math.inf, -math.inf, -math.inf]
 
     def at(self, x, y, degrees=0.0):
-        """A pen for a part: its origin is (x, y) here, and it is turned clockwise."""
-        part = copy.copy(self)  # draws on the same picture and adds to the same reach
+        """A pen for a part whose origin is (x, y) here, rotated clockwise by `degrees`."""
+        part = copy.copy(self)  # draws on the same image and extends the same bounding box
         part._origin = self._turn * complex(x, self._side * y) + self._origin
         part._turn = self._turn * cmath.rect(1, self._side * math.radians(degrees))
         return part
@@ -45,7 +45,7 @@ class Pen:
             self._draw.line(places, fill=colour, width=max(round(width * self._scale), 1), joint="curve")
 
     def ellipse(self, x, y, radius_x, radius_y, colour):
-        """A filled ellipse about (x, y)."""
+        """A filled ellipse centred at (x, y)."""
         self.polygon([(x + radius_x * z.real, y + radius_y * z.imag) for z in CIRCLE], colour)
 
     def box(self, left, top, right, bottom, colour):

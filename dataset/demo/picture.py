@@ -1,6 +1,6 @@
 """Frames of a clip: a cluttered room, players who move with their notes, light and a drifting camera.
 
-Everything is drawn at twice the size on a canvas a little larger than the frame; the camera cuts that out.
+Everything is drawn at twice the size on a canvas a little larger than the frame; the camera crops it.
 """
 
 import colorsys
@@ -16,18 +16,18 @@ from dataset.demo.pen import Pen
 from dataset.demo.players import PLAYERS, draw_look
 
 WIDTH, HEIGHT = 320, 240  # pixels
-FRAME_RATE = 25  # a second
-DRIFT = 4  # pixels: the camera's way from the middle, at most
+FRAME_RATE = 25  # frames/s
+DRIFT = 4  # pixels, maximum distance of the camera from the centre
 SWAY_LOW, SWAY_HIGH = 0.03, 0.15  # Hz
 CANVAS = (WIDTH + 2 * DRIFT, HEIGHT + 2 * DRIFT)
-ZOOM = 2  # of the drawing to the canvas
+ZOOM = 2  # pixels of the drawing per pixel of the canvas
 GAP = DRIFT + 2  # pixels between a player and the edge of their slot
-SIDE = 26  # pixels at either side of a single player's slot: most of them is in the middle square
-TALL_LOW, TALL_HIGH = 0.58, 0.78  # a player's part of the frame's height
+SIDE = 26  # pixels at either side of a solo player, most of whom is thus in the centre square
+TALL_LOW, TALL_HIGH = 0.58, 0.78  # a player's fraction of the frame's height
 TURN = 7.0  # degrees, at most, either way
 NUM_CLUTTER_LOW, NUM_CLUTTER_HIGH = 3, 9
 GAIN_LOW, GAIN_HIGH = 0.7, 1.15
-GRADIENT, VIGNETTE, TINT, NOISE = 0.25, 0.35, 0.1, 2.0  # at most; noise in grey levels
+GRADIENT, VIGNETTE, TINT, NOISE = 0.25, 0.35, 0.1, 2.0  # maximum values; noise in grey levels
 
 
 class Player(NamedTuple):
@@ -36,12 +36,12 @@ class Player(NamedTuple):
     category: str
     look: tuple
     place: dict  # Pen's scale, degrees, origin, mirrored; on the zoomed canvas
-    poses: list  # one a frame
-    box: tuple  # (x, y, w, h) in pixels of the frame: of player and instrument, wherever the camera drifts
+    poses: list  # one per frame
+    box: tuple  # (x, y, w, h) in frame pixels: player and instrument, with room for the camera's drift
 
 
 class Film:
-    """The pictures of one clip: iterate for frames [H, W, 3] uint8."""
+    """The frames of one clip: iterate for [H, W, 3] uint8."""
 
     def __init__(self, rng, parts, seconds):
         """parts: [(category, list of Note), …]; each gets an equal part of the width, in random order."""
@@ -72,7 +72,7 @@ class Film:
             yield canvas[y : y + HEIGHT, x : x + WIDTH]
 
     def _sprite(self, player, pose):
-        """(region of the canvas, its pixels) with a player in a pose; drawn when first asked for."""
+        """(region of the canvas, its pixels) with a player in a pose; drawn on first use."""
         key = (player.category, pose)
         if key not in self._sprites:
             scene = self._scene.copy()
@@ -89,7 +89,7 @@ class Film:
         return self._sprites[key]
 
     def _lit(self, scene, region):
-        """A region (left, top, right, bottom) of the canvas, in its light: [h, w, 3] uint8."""
+        """A region (left, top, right, bottom) of the canvas with its lighting: [h, w, 3] uint8."""
         left, top, right, bottom = region
         gain, noise = (part[top:bottom, left:right] for part in self._light)
         pixels = np.asarray(scene.reduce(ZOOM, tuple(ZOOM * edge for edge in region)), np.float32)
@@ -107,7 +107,9 @@ def _place(rng, category, notes, left, right, num):
     size = rng.uniform(TALL_LOW, TALL_HIGH) * HEIGHT / (south - north)
     size = min(size, (right - left - 2 * GAP) / (east - west))
     wide, tall = size * (east - west), size * (south - north)
-    x = rng.uniform(left + GAP, max(left + GAP, right - GAP - wide))  # rounded, a wide one may not fit
+    x = rng.uniform(
+        left + GAP, max(left + GAP, right - GAP - wide)
+    )  # after rounding, a wide player may not fit
     y = rng.uniform(GAP, HEIGHT - GAP - tall)
     origin = (ZOOM * (x + DRIFT - size * west), ZOOM * (y + DRIFT - size * north))
     box = [int(x) - DRIFT, int(y) - DRIFT, int(x + wide) + DRIFT + 1, int(y + tall) + DRIFT + 1]
@@ -132,7 +134,7 @@ def _camera(rng, num):
 
 
 def _background(rng):
-    """A wall, perhaps a floor, and clutter: a picture of the zoomed canvas."""
+    """A wall, perhaps a floor, and clutter: an image of the zoomed canvas."""
     width, height = (ZOOM * edge for edge in CANVAS)
     ends = np.array([_colour(rng), _colour(rng)], np.float32)
     ends[1] = (2 * ends[0] + ends[1]) / 3

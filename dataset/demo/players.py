@@ -1,7 +1,7 @@
-"""How players and their instruments look in a pose of `motion`.
+"""Draw players and their instruments in a pose of `motion`.
 
-Units are about a hundredth of a player, y down: the head is about (0, 14), the shoulders are at y = 38, the
-figure ends at y = 100 … 122. A part's frame is (x, y, degrees): its place, and its turn clockwise.
+A unit is about a hundredth of a player, y down: the head is around (0, 14), the shoulders are at y = 38, the
+figure ends at y = 100 … 122. A part's frame is (x, y, degrees): its position and its clockwise rotation.
 """
 
 import cmath
@@ -14,7 +14,7 @@ from dataset.demo.motion import BELLOWS_STEPS, BOW_STEPS, MALLET_STEPS, NUM_BARS
 SKINS = ((255, 224, 196), (241, 194, 150), (224, 172, 125), (172, 116, 78), (120, 76, 50), (84, 54, 38))
 HAIRS = ((30, 24, 20), (70, 44, 26), (130, 84, 40), (208, 168, 92), (150, 150, 150), (150, 60, 30))
 IVORY, BLACK, STEEL, LIT = (244, 240, 228), (24, 22, 24), (200, 204, 210), (255, 214, 64)
-BODIES = {  # colours that instruments come in
+BODIES = {  # colours of instruments
     "accordion": ((176, 24, 34), (28, 28, 34), (26, 60, 140), (20, 104, 64), (226, 224, 220)),
     "acoustic_guitar": ((226, 176, 98), (214, 150, 70), (236, 200, 136), (190, 116, 52)),
     "flute": ((212, 216, 222), (232, 232, 236), (226, 204, 138)),
@@ -22,7 +22,7 @@ BODIES = {  # colours that instruments come in
     "violin": ((140, 62, 24), (164, 80, 30), (112, 44, 22), (176, 96, 44)),
     "xylophone": ((150, 78, 44), (122, 58, 36), (178, 104, 56), (96, 44, 30)),
 }
-LEFT_SHOULDER, RIGHT_SHOULDER = (-19, 41), (19, 41)  # as we see them
+LEFT_SHOULDER, RIGHT_SHOULDER = (-19, 41), (19, 41)  # as seen by the viewer
 
 
 class Look(NamedTuple):
@@ -55,7 +55,7 @@ def _shade(colour, factor):
 
 
 def _spot(frame, x, y):
-    """Where the point (x, y) of a part is for the whole player."""
+    """Map the point (x, y) of a part to the coordinates of the player."""
     place = complex(*frame[:2]) + cmath.rect(1, math.radians(frame[2])) * complex(x, y)
     return place.real, place.imag
 
@@ -153,7 +153,7 @@ def _accordion(pen, look, pose):
 
 
 def _bellows(pen, opening):
-    """A fan of folds from x = 0; returns where its far end is."""
+    """Draw a fan of folds from x = 0; returns the frame of its far end."""
     num, step, turn = 8, 1.8 + 3.4 * opening, 2.4 * opening
     x, y, degrees = 0.0, 0.0, 0.0
     for fold in range(num):

@@ -1,4 +1,4 @@
-"""Melodies: registers that overlap widely, rhythm by what an instrument can sustain."""
+"""Compose melodies: widely overlapping registers, rhythms by whether an instrument sustains its notes."""
 
 from typing import NamedTuple
 
@@ -6,13 +6,13 @@ import numpy as np
 
 
 class Instrument(NamedTuple):
-    """How a category sounds: the rest of what differs is in its samples."""
+    """How a category plays; all other differences are in its samples."""
 
     programs: tuple  # General MIDI, from 0
-    struck: bool  # plucked or struck: notes die away, so they come denser
-    chords: float  # part of the notes that have a companion
+    struck: bool  # plucked or struck: notes decay, so they are denser
+    chords: float  # fraction of notes with a second note
     vibrato: float  # semitones
-    register: float  # semitones, of its melodies' centres from those of all
+    register: float  # semitones, offset of its melodies' centres from the average
 
 
 INSTRUMENTS = {
@@ -24,8 +24,8 @@ INSTRUMENTS = {
     "xylophone": Instrument((13,), True, 0.15, 0.0, 3.0),
 }
 PITCH_LOW, PITCH_HIGH = 55, 84  # MIDI, of every instrument
-CENTRE_LOW, CENTRE_HIGH = 64, 75  # of a clip's melody, before its instrument's register
-TEMPO_LOW, TEMPO_HIGH = 84, 144  # beats a minute
+CENTRE_LOW, CENTRE_HIGH = 64, 75  # MIDI, of a clip's melody before its instrument's register is added
+TEMPO_LOW, TEMPO_HIGH = 84, 144  # beats per minute
 SCALES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10), (0, 2, 3, 5, 7, 9, 10), (0, 2, 4, 7, 9))
 RHYTHMS_HELD = ((1, 1, 2), (2, 1, 1), (1.5, 0.5, 1, 1), (0.5, 0.5, 1, 2), (3, 1), (0.5, 0.5, 0.5, 0.5, 1, 1))
 RHYTHMS_STRUCK = (
@@ -35,12 +35,12 @@ RHYTHMS_STRUCK = (
     (0.75, 0.25, 0.5, 0.5),
     (0.25, 0.25, 0.5),
 )
-STEPS = (-4, -3, -2, -2, -1, -1, -1, 0, 1, 1, 1, 2, 2, 3, 4)  # of the scale, from note to note
+STEPS = (-4, -3, -2, -2, -1, -1, -1, 0, 1, 1, 1, 2, 2, 3, 4)  # on the scale, from note to note
 REST_CHANCE = 0.6  # after a phrase
 REST_LOW, REST_HIGH = 0.35, 0.8  # seconds
 PHRASE_LOW, PHRASE_HIGH = 2, 4  # rhythms
-LEGATO_LOW, LEGATO_HIGH = 0.8, 1.0  # part of a note's time that it sounds
-ACCENT, SWELL = 3.0, 3.0  # dB, at most, up and down
+LEGATO_LOW, LEGATO_HIGH = 0.8, 1.0  # fraction of a note's time during which it sounds
+ACCENT, SWELL = 3.0, 3.0  # dB, maximum in both directions
 
 
 class Note(NamedTuple):
@@ -49,7 +49,7 @@ class Note(NamedTuple):
     onset: float  # seconds
     duration: float  # seconds
     pitch: int  # MIDI
-    level: float  # dB about 0
+    level: float  # dB relative to the average
 
 
 def compose(rng, category, seconds):
@@ -78,7 +78,7 @@ def _scale(rng):
 
 
 def _next_degree(rng, scale, degree, centre):
-    """A step up or down the scale, drawn back towards the centre the farther off it is."""
+    """A random step on the scale, pulled towards the centre the more it is away from it."""
     pull = (centre - scale[degree]) / 6
     return int(np.clip(degree + rng.choice(STEPS) + round(pull), 0, len(scale) - 1))
 

@@ -1,4 +1,4 @@
-"""A melody -> the sound of a clip: sampled notes, a room, a level."""
+"""Synthesise the sound of a clip from a melody: sampled notes, reverb, level."""
 
 import functools
 
@@ -8,22 +8,22 @@ from scipy import fft, ndimage
 from dataset.demo.score import INSTRUMENTS
 from dataset.demo.soundfont import AUDIO_RATE, SoundFont, default_path
 
-LEVEL, LEVEL_SPREAD = -20.0, 3.0  # dBFS, RMS of the sounding parts, and how far clips are off it
-BLOCK = AUDIO_RATE // 20  # samples: sounding or not
-GATE = -30.0  # dB below the loudest block: sounding
+LEVEL, LEVEL_SPREAD = -20.0, 3.0  # dBFS, RMS of the parts that sound, and its variation
+BLOCK = AUDIO_RATE // 20  # samples, over which sound is told from silence
+GATE = -30.0  # dB relative to the loudest block; anything quieter is silence
 PEAK = 0.9  # of full scale, at most
-CREST = 14.0  # dB over the RMS: higher peaks are held down, as a mallet's knock is 10 dB above the tone
-LOOK_AHEAD = AUDIO_RATE // 500  # samples, over which the level is held down
-TUNING = 0.3  # semitones, at most, up and down
-TILT = 0.75  # dB an octave, at most, up and down
+CREST = 14.0  # dB over the RMS; higher peaks are limited, as a mallet's attack is 10 dB above the tone
+LOOK_AHEAD = AUDIO_RATE // 500  # samples, of the limiter
+TUNING = 0.3  # semitones, maximum in both directions
+TILT = 0.75  # dB per octave, maximum in both directions
 TILT_CENTRE = 1000.0  # Hz
 TILT_RANGE = 4.0  # octaves, either side
-ROOM_LOW, ROOM_HIGH = 0.2, 0.6  # seconds to fall by 60 dB
-WET_LOW, WET_HIGH = -22.0, -10.0  # dB, of the room to the instrument
+ROOM_LOW, ROOM_HIGH = 0.2, 0.6  # seconds to decay by 60 dB
+WET_LOW, WET_HIGH = -22.0, -10.0  # dB, reverb relative to the instrument
 VIBRATO_LOW, VIBRATO_HIGH = 4.5, 6.5  # Hz
-VIBRATO_DELAY = 0.25  # seconds until it is full
-LONGEST_NOTE = 8  # seconds, with its ringing
-RING = 0.6  # seconds that struck notes go on, as nothing damps them
+VIBRATO_DELAY = 0.25  # seconds until full depth
+LONGEST_NOTE = 8  # seconds, including its release
+RING = 0.6  # seconds that struck notes ring on, as nothing damps them
 
 
 @functools.lru_cache(maxsize=1)
@@ -48,14 +48,14 @@ def perform(rng, category, notes, seconds):
 
 
 def _vibrato(rng, depth):
-    """Pitch over a note's time [L], in semitones."""
+    """Change of pitch over the time of a note [L], semitones."""
     time = np.arange(LONGEST_NOTE * AUDIO_RATE) / AUDIO_RATE
     rate = rng.uniform(VIBRATO_LOW, VIBRATO_HIGH)
     return depth * (time / VIBRATO_DELAY).clip(max=1) * np.sin(2 * np.pi * rate * time)
 
 
 def _in_a_room(rng, sound):
-    """Brighter or darker by some dB an octave, and with the echo of a small room: noise that dies away."""
+    """Tilt the spectrum by some dB per octave and add the reverb of a small room: decaying noise."""
     slope = rng.uniform(-TILT, TILT)
     time = np.arange(int(ROOM_HIGH * AUDIO_RATE)) / AUDIO_RATE
     room = rng.standard_normal(len(time)) * 10 ** (-3 * time / rng.uniform(ROOM_LOW, ROOM_HIGH))
@@ -79,14 +79,14 @@ def sounding_rms(sound):
 def _level(rng, sound):
     limit = sounding_rms(sound) * 10 ** (CREST / 20)
     if np.abs(sound).max() > limit:
-        sound = _hold_down(sound, limit)
+        sound = _limit_peaks(sound, limit)
     target = 10 ** ((LEVEL + rng.uniform(-LEVEL_SPREAD, LEVEL_SPREAD)) / 20)
     gain = min(target / sounding_rms(sound), PEAK / np.abs(sound).max())
     return (sound * gain).astype(np.float32)
 
 
-def _hold_down(sound, limit):
-    """Lower the level smoothly about samples that would be beyond ±limit."""
+def _limit_peaks(sound, limit):
+    """A limiter: smoothly attenuate the sound around samples beyond ±limit."""
     highest = ndimage.maximum_filter1d(np.abs(sound), 2 * LOOK_AHEAD + 1)
     gain = limit / np.maximum(highest, limit)
     return sound * ndimage.uniform_filter1d(gain, 2 * LOOK_AHEAD + 1)

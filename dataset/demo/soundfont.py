@@ -1,7 +1,7 @@
-"""Notes of sampled instruments out of a SoundFont 2 file.
+"""Play notes of sampled instruments from a SoundFont 2 file.
 
-Only what a melody needs: zones by key, loops, tuning, volume envelope. symusic's synthesizer is not used: it
-ignores velocity and envelopes and plays some of this file's instruments ten semitones too high.
+Implements only what a melody needs: zones by key, loops, tuning, volume envelope. symusic's synthesizer is
+not used: it ignores velocity and envelopes and plays some of this file's instruments ten semitones too high.
 Source: SoundFont Technical Specification 2.04, sections 7 (file format) and 8.1 (generators).
 """
 
@@ -19,11 +19,11 @@ from utils import UserError
 AUDIO_RATE = 44100  # Hz
 FILE_NAME = "TimGM6mb.sf2"  # in pretty_midi's folder
 NUM_KEYS = 128
-FULL_DECAY = 100.0  # dB: decay and release times are those of a fall by so much
+FULL_DECAY = 100.0  # dB: decay and release times are for a fall of this much
 RELEASE_MIN, RELEASE_MAX = 0.05, 0.4  # seconds
-SILENCE = -80.0  # dB below the note's start: it is over
+SILENCE = -80.0  # dB relative to the note's start, at which it ends
 
-GENERATORS = {  # number -> name, and the value where the file has none
+GENERATORS = {  # number -> (name, default)
     34: ("attack", -12000), 35: ("hold", -12000), 36: ("decay", -12000), 37: ("sustain", 0),
     38: ("release", -12000), 41: ("instrument", None), 43: ("keys", 127 << 8), 44: ("velocities", 127 << 8),
     48: ("attenuation", 0), 51: ("semitones", 0), 52: ("cents", 0), 53: ("sample", None), 54: ("loops", 0),
@@ -40,7 +40,7 @@ RECORDS = {
     "shdr": [("name", "S20"), ("start", "<u4"), ("end", "<u4"), ("loop", "<u4"), ("loop_end", "<u4"),
              ("rate", "<u4"), ("root", "u1"), ("cents", "i1"), ("rest", "V4")],
 }  # fmt: skip
-MIDDLE_VELOCITY = 96  # where a program has zones by velocity, these
+MIDDLE_VELOCITY = 96  # selects among zones by velocity
 
 
 class Zone(NamedTuple):
@@ -50,14 +50,14 @@ class Zone(NamedTuple):
     key_high: int
     samples: np.ndarray  # [L] float32
     rate: int  # Hz
-    root: float  # MIDI pitch that the sample sounds at its own rate
+    root: float  # MIDI pitch of the sample at its own rate
     loop: tuple  # (start, end) in samples, or ()
     gain: float
     attack: float  # seconds
     hold: float  # seconds
-    fall: float  # dB a second after the hold
+    fall: float  # dB/s after the hold
     sustain: float  # dB, at or below 0: where the fall ends
-    release: float  # dB a second after the note's end
+    release: float  # dB/s after the note's end
 
 
 def default_path():
@@ -65,7 +65,7 @@ def default_path():
     spec = importlib.util.find_spec("pretty_midi")
     path = os.path.join(os.path.dirname(spec.origin), FILE_NAME) if spec else FILE_NAME
     if not os.path.exists(path):
-        raise UserError(f"no SoundFont {path}: install pretty_midi, which brings it (requirements.txt)")
+        raise UserError(f"no SoundFont {path}: install pretty_midi, which includes it (requirements.txt)")
     return path
 
 
@@ -80,9 +80,9 @@ class SoundFont:
         self._zones_of = functools.lru_cache(maxsize=None)(self._read_program)
 
     def note(self, program, pitch, seconds, vibrato=None):
-        """A note [L], float32 at AUDIO_RATE, of GM `program`, with its ringing out after `seconds`.
+        """A note [L], float32 at AUDIO_RATE, of GM `program`, with its release after `seconds`.
 
-        pitch: MIDI, may be between keys. vibrato: [>= L] in semitones, or None.
+        pitch: MIDI, may be fractional. vibrato: [>= L] in semitones, or None.
         """
         key = round(pitch)
         zones = [zone for zone in self._zones_of(program) if zone.key_low <= key <= zone.key_high]
@@ -116,7 +116,7 @@ class SoundFont:
         return regions
 
     def _zone(self, preset, own):
-        """Join what the preset and the instrument say; None where they have no key or velocity in common."""
+        """Combine preset and instrument; None if they have no key or velocity in common."""
         values = dict(GENERATORS.values()) | own
         for name in ADDED_BY_PRESET:
             values[name] += preset.get(name, 0)
@@ -146,7 +146,7 @@ class SoundFont:
 
 
 def _chunks(data):
-    """(name, bytes) of a RIFF file's chunks; lists are opened."""
+    """Yield (name, bytes) of a RIFF file's chunks, also those inside lists."""
     position = 12  # RIFF, size, sfbk
     while position + 8 <= len(data):
         name, size = struct.unpack_from("<4sI", data, position)
@@ -163,7 +163,7 @@ def _seconds(timecents):
 
 
 def _common_range(preset, values, name):
-    """Two bytes in a word: the low end and the high end."""
+    """The intersection of two ranges, each a word of two bytes: low end, high end."""
     whole = 127 << 8
     pairs = [divmod(value & 0xFFFF, 256) for value in (preset.get(name, whole), values[name])]
     return max(low for _, low in pairs), min(high for high, _ in pairs)
@@ -188,7 +188,7 @@ def _play(zone, pitch, seconds, vibrato):
 
 
 def _envelope(zone, num, seconds):
-    """[num] gain: a linear attack, a hold, straight falls in dB to the sustained level and from the end."""
+    """Gain [num]: linear attack, hold, decay to the sustain level and release, both linear in dB."""
     time = np.arange(num, dtype=np.float32) / AUDIO_RATE
     level = np.maximum(-zone.fall * (time - zone.attack - zone.hold).clip(min=0), zone.sustain)
     level -= zone.release * (time - seconds).clip(min=0)

@@ -1,1 +1,1 @@
-"""From lists of videos to files: `python -m dataset.download`."""
+"""Download the videos of published lists: `python -m dataset.download`."""

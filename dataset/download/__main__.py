@@ -1,10 +1,10 @@
-"""Fetch the videos of MUSIC with yt-dlp: `python -m dataset.download`.
+"""Download the videos of MUSIC with yt-dlp: `python -m dataset.download`.
 
-    the lists' categories and ids  ->  <videos>/<category>/<id>.mp4    at most 480p, if there is such
-                                       <videos>/ledger.csv             what became of each
+    the lists' categories and ids  ->  <videos>/<category>/<id>.mp4    at most 480p, if available
+                                       <videos>/ledger.csv             the state of each video
 
-A video lies under <videos>/.partial until it is whole and has been looked at. What was had or is gone is not
-asked for again: a run that was interrupted, in any way, goes on where it stopped.
+Videos are downloaded to <videos>/.partial, and moved once they are complete and checked. Videos that exist or
+are gone are not requested again: an interrupted run resumes where it stopped.
 """
 
 import argparse
@@ -35,23 +35,23 @@ from dataset.download.video_list import FAILED, GONE, HAD, Collection
 from utils import UserError, command, progress, set_up_logging
 
 MAX_PAUSE = 600  # seconds
-LAST_WORDS = 2  # seconds that jobs have to end when the run is stopped
+MAX_SHUTDOWN = 2  # seconds for jobs to finish when the run stops
 
-PASSING = (REFUSED, UNREACHABLE, BROKEN)  # worth another attempt
-# After so many videos in a row that ended in this way the run stops: it is no matter of a single video.
+TEMPORARY = (REFUSED, UNREACHABLE, BROKEN)  # worth a retry
+# The run stops after this many consecutive failures of a kind: the cause is not a single video.
 STOPS = {
-    REFUSED: (5, "the server turns this machine away: wait some hours, pass --cookies, or update yt-dlp"),
-    UNREACHABLE: (3, "the server cannot be reached: see to the network"),
-    BROKEN: (10, "no transfer succeeds: try later, or with a longer --timeout"),
+    REFUSED: (5, "the server refuses this machine: wait a few hours, pass --cookies, or update yt-dlp"),
+    UNREACHABLE: (3, "the server cannot be reached: check the network"),
+    BROKEN: (10, "all transfers break off: try later, or with a longer --timeout"),
     FAILED: (20, "yt-dlp may be too old for the site: pip install -U yt-dlp"),
-    FULL: (1, "no room on the disk: make some"),
+    FULL: (1, "the disk is full: free some space"),
 }
 
 logger = logging.getLogger(__name__)
 
 
 def _pause_before_next(attempt, backoff, asked):
-    """Seconds to wait after attempt 1, 2, …: doubling, never two jobs at once, and as the server asks."""
+    """Seconds to wait after attempt 1, 2, …: doubled each time, randomised, at least what the server asks."""
     return min(max(backoff * 2 ** (attempt - 1) * random.uniform(0.75, 1.25), asked), MAX_PAUSE)
 
 
@@ -59,33 +59,33 @@ class _Job(threading.Thread):
     """Takes videos from one queue and puts (video, Outcome or exception) into another, until told to stop."""
 
     def __init__(self, todo, done, collection, options, client, halt):
-        super().__init__(daemon=True)  # a server that stalls does not hold up the end
+        super().__init__(daemon=True)  # a stalled server must not block the exit
         self._todo, self._done, self._halt = todo, done, halt
         self._collection, self._options, self._client = collection, options, client
 
     def run(self):
-        """Fetch videos until there are none left, or `halt` is set."""
+        """Download videos until there are none left, or `halt` is set."""
         with contextlib.closing(self._client), contextlib.suppress(queue.Empty):
             while not self._halt.is_set():
                 video = self._todo.get_nowait()
                 try:
-                    self._done.put((video, self._ask_patiently(video)))
-                except Exception as error:  # the main thread waits for something
+                    self._done.put((video, self._fetch_with_retries(video)))
+                except Exception as error:  # the main thread waits for a result
                     self._done.put((video, error))
                 self._halt.wait(self._options.wait * random.uniform(0.5, 1.5))
 
-    def _ask_patiently(self, video):
+    def _fetch_with_retries(self, video):
         for attempt in range(1, self._options.attempts + 1):
-            outcome = self._ask(video)
-            if outcome.kind not in PASSING or attempt == self._options.attempts or self._halt.is_set():
+            outcome = self._fetch(video)
+            if outcome.kind not in TEMPORARY or attempt == self._options.attempts or self._halt.is_set():
                 break
             pause = _pause_before_next(attempt, self._options.backoff, outcome.pause)
-            logger.info("%s/%s: %s; again in %.0f s", *video, outcome.reason, pause)
+            logger.info("%s/%s: %s; retrying in %.0f s", *video, outcome.reason, pause)
             if self._halt.wait(pause):
                 break
         return outcome
 
-    def _ask(self, video):
+    def _fetch(self, video):
         url = self._options.url_template.replace("{id}", video.id)
         try:
             path = self._client.fetch(url, self._collection.partial(video))
@@ -93,7 +93,7 @@ class _Job(threading.Thread):
         except UserError as error:
             self._collection.drop_partial(video)
             return Outcome(FAILED, reason([error]))
-        except Exception as error:  # an extractor that does not understand a page may raise anything
+        except Exception as error:  # extractors may raise anything on pages that they do not understand
             outcome = judge(error)
             if outcome.kind == GONE:
                 self._collection.drop_partial(video)
@@ -102,9 +102,9 @@ class _Job(threading.Thread):
 
 
 def download(videos, collection, jobs, options, retry=False):
-    """Fetch the videos that are neither had nor gone, `jobs` at a time, each noted in the ledger as it ends.
+    """Download the videos that are missing and not gone, `jobs` at a time; record each outcome in the ledger.
 
-    retry: ask again for what is gone. Raises UserError if there is no use in going on.
+    retry: also try videos that are gone. Raises UserError after too many consecutive failures.
     """
     todo, done, halt, sink = queue.Queue(), queue.Queue(), threading.Event(), Sink()
     for video in videos:
@@ -119,14 +119,14 @@ def download(videos, collection, jobs, options, retry=False):
         _take(done, count, collection)
     finally:
         halt.set()
-        end = time.monotonic() + LAST_WORDS
+        end = time.monotonic() + MAX_SHUTDOWN
         for thread in threads:
             thread.join(max(0, end - time.monotonic()))
     collection.tidy()
 
 
 def _take(done, count, collection):
-    """Note `count` outcomes as they come. Raises UserError after too many failures in a row."""
+    """Record `count` outcomes as they come. Raises UserError after too many consecutive failures."""
     kind, in_a_row = None, 0
     with logging_redirect_tqdm(), progress(total=count, unit="video") as bar:
         for _ in range(count):
@@ -140,7 +140,7 @@ def _take(done, count, collection):
             limit, advice = STOPS.get(kind, (count + 1, ""))
             if in_a_row >= limit:
                 raise UserError(
-                    f"stopped after {in_a_row} failures in a row: {advice}; then run this again to go on. "
+                    f"stopped after {in_a_row} failures in a row: {advice}; then run the command again. "
                     f"The last was {video.category}/{video.id}: {outcome.reason}"
                 )
             bar.update()
@@ -151,7 +151,7 @@ def _number(kind, lowest):
         with contextlib.suppress(ValueError):
             if lowest <= kind(text) < float("inf"):
                 return kind(text)
-        raise argparse.ArgumentTypeError(f"expected a number from {lowest} on, found {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a number of at least {lowest}, found {text!r}")
 
     return parse
 
@@ -166,25 +166,29 @@ def _text_of_file(path):
 
 def _parse(argv):
     parser = argparse.ArgumentParser(
-        prog="python -m dataset.download", description="Fetch the videos of MUSIC; run it again to go on."
+        prog="python -m dataset.download", description="Download the videos of MUSIC; run it again to resume."
     )
     add, seconds, count = parser.add_argument, _number(float, 0), _number(int, 1)
     add("--videos", default="data/videos", help="folder for <category>/<id>.mp4 and ledger.csv (%(default)s)")
     published = video_list.PUBLISHED
-    add("--lists", nargs="+", choices=published, help="published lists (solo duet, if there is no --list)")
-    add("--list", nargs="+", action="extend", default=[], metavar="FILE", help="lists of your own, JSON")
-    add("--lists_url", "--lists-url", help="folder of the published lists (%(default)s)")
-    add("--categories", nargs="+", metavar="NAME", help="only these")
+    add("--lists", nargs="+", choices=published, help="published lists (solo duet, unless --list is given)")
+    add("--list", nargs="+", action="extend", default=[], metavar="FILE", help="your own lists, JSON")
+    add("--lists_url", "--lists-url", help="URL of the published lists (%(default)s)")
+    add("--categories", nargs="+", metavar="NAME", help="only these categories")
     add("--limit", type=count, metavar="N", help="only the first N of each category")
-    add("--url_template", "--url-template", help="address of a video (%(default)s)")
-    add("--jobs", type=count, default=2, help="videos at a time (%(default)s)")
-    add("--wait", type=seconds, help="seconds between two videos, about (%(default)s)")
-    add("--timeout", type=_number(float, 0.1), help="seconds without an answer (%(default)s)")
-    add("--attempts", type=count, help="at a video, where waiting may help (%(default)s)")
-    add("--backoff", type=seconds, help="seconds before the second; doubled for each after it (%(default)s)")
-    add("--cookies", type=_text_of_file, metavar="FILE", help="of a login, as browsers' add-ons save them")
-    add("--cookies_from_browser", "--cookies-from-browser", metavar="NAME[:PROFILE]", help="such as firefox")
-    add("--retry", action="store_true", help="ask again for what is gone, as when there are cookies now")
+    add("--url_template", "--url-template", help="URL of a video (%(default)s)")
+    add("--jobs", type=count, default=2, help="parallel downloads (%(default)s)")
+    add("--wait", type=seconds, help="seconds between videos, randomised (%(default)s)")
+    add("--timeout", type=_number(float, 0.1), help="seconds without a response (%(default)s)")
+    add("--attempts", type=count, help="attempts per video at temporary errors (%(default)s)")
+    add(
+        "--backoff",
+        type=seconds,
+        help="seconds before the first retry; doubled for each further one (%(default)s)",
+    )
+    add("--cookies", type=_text_of_file, metavar="FILE", help="cookies of a login, in Netscape format")
+    add("--cookies_from_browser", "--cookies-from-browser", metavar="NAME[:PROFILE]", help="e.g. firefox")
+    add("--retry", action="store_true", help="also try videos that are gone, e.g. with new cookies")
     parser.set_defaults(lists_url=video_list.BASE_URL, **Options()._asdict())
     args = parser.parse_args(argv)
     if "{id}" not in args.url_template or not args.url_template.startswith(("http://", "https://")):
@@ -194,7 +198,7 @@ def _parse(argv):
 
 @command
 def main(argv=None):
-    """Fetch the videos that the command line names; exit status 1 if any of them failed."""
+    """Download the requested videos; the exit status is 1 if any of them failed."""
     args = _parse(argv)
     set_up_logging()
     options = Options(**{name: getattr(args, name) for name in Options._fields})
@@ -205,14 +209,14 @@ def main(argv=None):
         videos = video_list.select(videos, args.categories, args.limit)
         with Collection(args.videos) as collection:
             download(videos, collection, args.jobs, options, args.retry)
-    except OSError as error:  # the disk is full, or not ours to write
+    except OSError as error:  # the disk is full or not writable
         raise UserError(f"{args.videos}: {error}") from None
     rows = [collection.row(video) for video in videos]
     failures = ["failed: {category}/{id}: {reason}".format(**row) for row in rows if row["state"] == FAILED]
     print(*failures, sep="\n", end="\n" if failures else "", file=sys.stderr)
     print(collection.summary(videos))
     if num_refused:
-        print(f"{num_refused} entries of the lists were left out: no ids, or no names of folders")
+        print(f"{num_refused} entries of the lists were skipped: not valid ids or folder names")
     return int(bool(failures))
 
 

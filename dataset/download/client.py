@@ -1,4 +1,4 @@
-"""yt-dlp with this project's settings: fetches one video and says what became of it."""
+"""yt-dlp with this project's settings: downloads one video and classifies the outcome."""
 
 import errno
 import io
@@ -17,15 +17,15 @@ from dataset.download.video_list import FAILED, GONE
 from utils import UserError, path_ffmpeg
 
 URL_TEMPLATE = "https://www.youtube.com/watch?v={id}"
-FORMAT = "bv*+ba/b"  # the best by this order, first by the size of a picture's shorter side:
+FORMAT = "bv*+ba/b"  # the best by this order; res is the shorter side of a frame:
 FORMAT_ORDER = ["res:480", "ext:mp4:m4a", "vcodec:h264"]
-JS_RUNTIMES = ("deno", "node")  # YouTube's pages need one; yt-dlp takes what it finds of these
+JS_RUNTIMES = ("deno", "node")  # YouTube needs one; yt-dlp uses whichever is installed
 MAX_REASON = 200  # characters
-REFUSED, UNREACHABLE, BROKEN, FULL = "refused", "unreachable", "broken", "full"  # how FAILED came about
+REFUSED, UNREACHABLE, BROKEN, FULL = "refused", "unreachable", "broken", "full"  # kinds of FAILED
 STATUS_KINDS = {403: REFUSED, 404: GONE, 408: BROKEN, 410: GONE, 429: REFUSED, 451: GONE}  # 5xx: BROKEN
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 ROUTE_ERRORS = (errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN)
-# YouTube tells these apart in words only. The first that is found counts.
+# YouTube distinguishes these only by message. The first match counts.
 MESSAGES = (
     (REFUSED, "not a bot|try again later|rate.limited|captcha|please sign in|page needs to be reloaded"),
     (
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 
 class Outcome(NamedTuple):
-    """How an attempt ended. kind: a state, or how it failed; pause: seconds that the server asks for."""
+    """How an attempt ended. kind: a state or kind of failure; pause: seconds that the server asks to wait."""
 
     kind: str
     reason: str = ""
@@ -48,7 +48,7 @@ class Outcome(NamedTuple):
 
 
 class Options(NamedTuple):
-    """How to ask, as the flags of these names; times in seconds. cookies: the text of the file."""
+    """The flags of these names; times in seconds. cookies: the text of the file."""
 
     url_template: str = URL_TEMPLATE
     attempts: int = 5
@@ -60,7 +60,7 @@ class Options(NamedTuple):
 
 
 def judge(error):
-    """The Outcome that an exception of yt-dlp stands for: by its types if they tell, else by its words."""
+    """Classify an exception of yt-dlp: by its types if possible, else by its message. Returns an Outcome."""
     causes = _causes(error)
     kind, pause = FAILED, 0.0
     answer = _first(causes, HTTPError)
@@ -74,7 +74,7 @@ def judge(error):
     elif any(map(_is_disk_full, causes)):
         kind = FULL
     elif isinstance(error, DownloadError) and len(causes) == 1:
-        kind = BROKEN  # yt-dlp gave up a transfer; it drops the exception then
+        kind = BROKEN  # yt-dlp gave up on a transfer and dropped the cause
     elif (known := _first(causes, ExtractorError)) and known.expected:
         matches = (kind for kind, words in MESSAGES if re.search(words, known.orig_msg, re.IGNORECASE))
         kind = next(matches, FAILED)
@@ -86,7 +86,7 @@ def _first(causes, kind):
 
 
 def _causes(error):
-    """An exception and all that led to it, the outermost first."""
+    """An exception and everything that caused it, the outermost first."""
     found, left = [], [error]
     while left:
         error = left.pop(0)
@@ -98,12 +98,12 @@ def _causes(error):
 
 
 def _is_disk_full(error):
-    """Whether this process or ffmpeg, which has but words, could not write."""
+    """Whether the disk is full, for this process or, by its message, for ffmpeg."""
     return getattr(error, "errno", None) in DISK_ERRORS or "No space left on device" in str(error)
 
 
 def _is_no_connection(error):
-    """Whether this says that no connection was made. Names: the package requests may not be installed."""
+    """Whether no connection was made. Some types are compared by name: requests may not be installed."""
     return (
         isinstance(error, socket.gaierror)
         or getattr(error, "errno", None) in ROUTE_ERRORS
@@ -113,7 +113,7 @@ def _is_no_connection(error):
 
 
 def reason(causes):
-    """One line for the ledger, without yt-dlp's trimmings."""
+    """One line for the ledger, without yt-dlp's boilerplate."""
     known, error = _first(causes, ExtractorError), causes[0]
     own = isinstance(error, (YoutubeDLError, UserError))
     text = known.orig_msg if known else str(error) if own else f"{type(error).__name__}: {error}"
@@ -123,30 +123,30 @@ def reason(causes):
 
 
 def _seconds(text):
-    """Of a Retry-After header; a date counts as none."""
+    """Seconds of a Retry-After header; 0 for a date."""
     return float(text) if text and text.isdecimal() else 0.0
 
 
 class Sink:
-    """What yt-dlp speaks to: nothing goes to stdout; a warning goes to the log once, whatever the video."""
+    """The logger of yt-dlp: nothing goes to stdout; each warning is logged once, not once per video."""
 
     def __init__(self):
-        self._told = set()
+        self._seen = set()
 
     def debug(self, message):
-        """Nothing."""
+        """Ignore a message."""
 
     info = error = stdout = debug  # errors come as exceptions
 
     def warning(self, message, **_):
         text = re.sub(r"^(\[[\w:+-]+\] )?([A-Za-z0-9_-]{11}: )?", "", message)
-        if text not in self._told:
-            self._told.add(text)
+        if text not in self._seen:
+            self._seen.add(text)
             logger.warning("yt-dlp: %s", text)
 
 
 class Client:
-    """yt-dlp for one job. halt: an Event that breaks transfers off."""
+    """yt-dlp for one job. halt: an Event that aborts transfers."""
 
     def __init__(self, options, sink, halt):
         browser = options.cookies_from_browser
@@ -161,12 +161,12 @@ class Client:
                 "cookiefile": io.StringIO(options.cookies) if options.cookies is not None else None,
                 "cookiesfrombrowser": tuple(browser.split(":", 1)) if browser else None,
                 "socket_timeout": options.timeout,
-                "retries": 0,  # the one who asks for a video decides on another attempt
+                "retries": 0,  # the caller decides on retries
                 "fragment_retries": 0,
                 "extractor_retries": 0,
                 "skip_unavailable_fragments": False,
                 "js_runtimes": {name: {} for name in JS_RUNTIMES},
-                "progress_hooks": [self._break_off],
+                "progress_hooks": [self._abort],
                 "noplaylist": True,
                 "cachedir": False,
                 "quiet": True,
@@ -176,27 +176,27 @@ class Client:
             }
         )
         try:
-            _ = self._ydl.cookiejar  # read now: all jobs stand and fall with it
+            _ = self._ydl.cookiejar  # read now, to fail before any job starts
         except YoutubeDLError as error:
             raise UserError(f"cookies cannot be read: {reason(_causes(error))}") from None
 
     def fetch(self, url, folder):
-        """Download into `folder`, or go on with what is there; returns the file's path.
+        """Download into `folder`, resuming a partial file; returns the file's path.
 
-        Raises what yt-dlp raises. Names are hidden and end in .mp4 when the file is whole.
+        Raises what yt-dlp raises. The file is hidden, and its name ends in .mp4 once it is complete.
         """
-        # It is a template, in which $HOME and the like are put in before %(…)s.
+        # outtmpl is a template: yt-dlp expands variables such as $HOME, then %(…)s.
         safe = folder.replace("%", "%%").replace("$", "%(dollar|$)s")
         self._ydl.params["outtmpl"]["default"] = os.path.join(safe, ".%(format_id)s.%(ext)s")
         files = self._ydl.extract_info(url).get("requested_downloads")
         if not files:
-            raise UserError("no single video at this address")
+            raise UserError("no single video at this URL")
         return files[0]["filepath"]
 
     def close(self):
-        """Let go of the connections."""
+        """Close the connections."""
         self._ydl.close()
 
-    def _break_off(self, _):
+    def _abort(self, _):
         if self._halt.is_set():
             raise DownloadCancelled

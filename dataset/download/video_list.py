@@ -1,7 +1,7 @@
-"""The videos of MUSIC: the lists of them, where each lies on the disk, and what became of it.
+"""The videos of MUSIC: published lists, paths on disk, and the state of each video.
 
-A list is JSON: {"version": ..., "videos": {"<category>": ["<id>", ...]}}, or the inner part alone. Categories
-become names of folders and ids names of files, so that neither is taken unchecked.
+A list is JSON: {"version": ..., "videos": {"<category>": ["<id>", ...]}}, or only the inner object.
+Categories become folder names and ids become file names, so both are validated.
 """
 
 import contextlib
@@ -35,14 +35,14 @@ log = logging.getLogger(__name__)
 
 
 class Video(NamedTuple):
-    """One entry: the folder that it belongs in, and its address at YouTube."""
+    """One entry: the category, which names its folder, and the id at YouTube."""
 
     category: str
     id: str
 
 
 class Collection:
-    """A folder of videos, and its ledger of what became of each: `with Collection(root) as collection:`.
+    """A folder of videos and the ledger of their states: `with Collection(root) as collection:`.
 
     Raises UserError as Ledger does.
     """
@@ -59,11 +59,11 @@ class Collection:
         self._ledger.__exit__(*error)
 
     def path(self, video):
-        """Where the finished file lies."""
+        """The path of the finished file."""
         return os.path.join(self.root, video.category, f"{video.id}.mp4")
 
     def partial(self, video):
-        """The folder for what is not finished."""
+        """The folder of the unfinished download."""
         return os.path.join(self.root, ".partial", video.category, video.id)
 
     def size(self, video):
@@ -72,34 +72,34 @@ class Collection:
         return os.path.getsize(path) if os.path.isfile(path) else 0
 
     def place(self, video, path):
-        """Move a finished file to where it belongs. Raises UserError if it is no video."""
+        """Move a finished file to its final path. Raises UserError if it is not a video."""
         _check_video(path)
         os.makedirs(os.path.dirname(self.path(video)), exist_ok=True)
         os.replace(path, self.path(video))
         self.drop_partial(video)
 
     def drop_partial(self, video):
-        """Remove what is not finished."""
+        """Delete the unfinished download."""
         shutil.rmtree(self.partial(video), ignore_errors=True)
 
     def tidy(self):
-        """Remove the folders of unfinished files that are empty."""
+        """Remove empty folders of unfinished downloads."""
         for path, _, _ in os.walk(os.path.join(self.root, ".partial"), topdown=False):
             with contextlib.suppress(OSError):  # not empty
                 os.rmdir(path)
 
     def is_settled(self, video, retry=False):
-        """Whether it is had, or gone and not to be asked for again (retry)."""
+        """Whether the video exists, or is gone and not to be retried."""
         row = self.row(video)
         had = self.size(video) > 0
         if had and row.get("state") != HAD:
             self.note(video, HAD)
-        elif had and self.size(video) < int(row["bytes"] or 0):  # was cut off here
+        elif had and self.size(video) < int(row["bytes"] or 0):  # truncated on this disk
             return False
         return had or (self.row(video).get("state") == GONE and not retry)
 
     def note(self, video, state, reason=""):
-        """Put a row into the ledger."""
+        """Record a state in the ledger."""
         now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         size = self.size(video) if state == HAD else ""
         self._ledger.record(
@@ -107,11 +107,11 @@ class Collection:
         )
 
     def row(self, video):
-        """The ledger's row, or an empty one."""
+        """The video's row in the ledger, or an empty one."""
         return self._ledger.rows.get((video.id, video.category), {})
 
     def summary(self, videos):
-        """A table of what became of `videos`, a line for each category and one for all."""
+        """A table of the states of `videos`, one line per category and one for all."""
         states = Counter((video.category, self.row(video)["state"]) for video in videos)
         names = sorted({video.category for video in videos})
         table = [[states[name, state] for state in STATES] for name in names]
@@ -123,7 +123,7 @@ class Collection:
 
 
 def _check_video(path):
-    """Raise UserError unless a picture can be decoded in the first second of `path`."""
+    """Raise UserError unless a frame can be decoded in the first second of `path`."""
     if not os.path.getsize(path):
         raise UserError("the file is empty")
     try:
@@ -133,9 +133,9 @@ def _check_video(path):
 
 
 def fetch(name, folder, base_url=BASE_URL, timeout=30):
-    """The path of a published list in `folder`, fetched if it is not there. timeout: seconds.
+    """The path of a published list in `folder`, downloaded if it does not exist. timeout: seconds.
 
-    name: a key of PUBLISHED. Raises UserError, which says what to do, if it cannot be had.
+    name: a key of PUBLISHED. Raises UserError, with advice, if it cannot be downloaded.
     """
     path = os.path.join(folder, PUBLISHED[name])
     if os.path.exists(path):
@@ -146,39 +146,41 @@ def fetch(name, folder, base_url=BASE_URL, timeout=30):
             data = response.read()
         _parse(data, url)
     except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a UserError or no URL
-        advice = "get the file in another way and name it with --list"
-        raise UserError(f"{url}: cannot be fetched: {error}; {advice}") from None
+        advice = "download the file yourself and pass it with --list"
+        raise UserError(f"{url}: cannot be downloaded: {error}; {advice}") from None
     with replacing(path) as temporary, open(temporary, "wb") as file:
         file.write(data)
     return path
 
 
 def read(paths):
-    """The videos of all the lists, each once, in the order of the lists, and the number of entries refused.
+    """The distinct videos of all lists, in the order of the lists, and the number of invalid entries.
 
-    A warning names each entry that cannot be an id or a folder. Raises UserError for a file that is no list.
+    Each invalid id or category is logged as a warning. Raises UserError for a file that is not a list.
     """
     videos, num_refused = {}, 0
     for path in paths:
         for category, ids in _load(path).items():
             if not _is_folder_name(category):
-                log.warning("%s: no name for a folder: %r: left out, %d videos", path, category, len(ids))
+                log.warning("%s: not a valid folder name: %r: skipped %d videos", path, category, len(ids))
                 num_refused += len(ids)
                 continue
             refused = [entry for entry in ids if not (isinstance(entry, str) and ID.fullmatch(entry))]
             for entry in refused:
-                log.warning("%s: no id of a video: %r in %r: left out", path, entry, category)
+                log.warning("%s: not a video id: %r in %r: skipped", path, entry, category)
             num_refused += len(refused)
             videos.update(dict.fromkeys(Video(category, entry) for entry in ids if entry not in refused))
     return list(videos), num_refused
 
 
 def select(videos, categories=None, limit=None):
-    """Of the videos, those of `categories` (all), and of each category the first `limit` (all)."""
+    """The videos of `categories` (default: all), and of each category the first `limit` (default: all)."""
     known = {video.category for video in videos}
     for name in categories or ():
         if name not in known:
-            raise UserError(f"--categories: no {name!r} in the lists; they hold: {', '.join(sorted(known))}")
+            raise UserError(
+                f"--categories: {name!r} is not in the lists, which hold: {', '.join(sorted(known))}"
+            )
     by_category = {}
     for video in videos:
         if not categories or video.category in categories:
@@ -195,7 +197,7 @@ def _load(path):
 
 
 def _parse(data, name):
-    """{category: list of ids} of a list's bytes; the entries are not checked yet."""
+    """Parse the bytes of a list: {category: list of ids}. The entries are not checked yet."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""What is wrong with index files and mixture lists, and with the sounds and frames that they name."""
+"""Find problems in index files and mixture lists, and in the audio and frames that they list."""
 
 import os
 from collections import Counter, defaultdict
@@ -11,12 +11,12 @@ from dataset.index import NUM_COLUMNS, parse_clips, read_rows, shared_ids
 from dataset.indexing.tree import map_threads, pictures_of
 from utils import UserError
 
-# Part of a file's name: what must not share a video with mixtures for evaluation.
+# Files with these words in their names must not share videos with mixtures for evaluation.
 KEPT_APART = ("train", "duet")
 
 
 class Problem(NamedTuple):
-    """One kind of problem, with a line for each of its cases; it is an error or a warning."""
+    """One kind of problem, an error or a warning, with one line per case."""
 
     is_error: bool
     kind: str
@@ -24,7 +24,7 @@ class Problem(NamedTuple):
 
 
 class Section(NamedTuple):
-    """Of a file or of two: title, lines of a table, list of `Problem`."""
+    """The report on a file or a pair of files: title, lines of a table, list of `Problem`."""
 
     title: str
     table: list
@@ -32,7 +32,7 @@ class Section(NamedTuple):
 
 
 class _List(NamedTuple):
-    """A file: [(file:line, tuple of N clips)], N, and what the other rows have instead."""
+    """A file: [(file:line, tuple of N clips)], N, and the errors of the other rows."""
 
     path: str
     rows: list
@@ -46,9 +46,9 @@ class _List(NamedTuple):
 
 
 def check_lists(paths, fps, max_difference):
-    """A list of `Section`: one for each file, and one for each two files that share a video and must not.
+    """Check files. Returns a list of `Section`: one per file, and one per pair that wrongly shares videos.
 
-    fps: pictures/s; max_difference: seconds that a sound may be shorter than its frames.
+    fps: frames/s; max_difference: seconds by which a clip's audio may be shorter than its frames.
     """
     lists = [_read_list(path) for path in dict.fromkeys(paths)]
     clips = list({clip: None for each in lists for clip in each.clips})
@@ -61,13 +61,13 @@ def check_lists(paths, fps, max_difference):
     for one, other in combinations(lists, 2):
         shared = [] if _may_share(one, other) else shared_ids(one.clips, other.clips)
         if shared:
-            problem = Problem(True, "ids in both", shared)
+            problem = Problem(True, "ids in both files", shared)
             sections.append(Section(f"{one.path} and {other.path}", [], [problem]))
     return sections
 
 
 def _read_list(path):
-    """A file's rows; those are bad that are not as many clips as most of its rows are."""
+    """Read a file. Rows with a different number of clips than most rows are bad."""
     try:
         rows = read_rows(path)
     except UserError as error:
@@ -84,7 +84,7 @@ def _read_list(path):
 
 
 def _table(each, fps):
-    """Clips and seconds of each category."""
+    """The number of clips and seconds per category, as lines of a table."""
     clips, seconds = Counter(), Counter()
     for clip in each.clips:
         clips[clip.category] += 1
@@ -101,7 +101,7 @@ def _table(each, fps):
 
 
 def _row_problems(each):
-    """Of the rows alone: no media are touched."""
+    """Problems of the rows themselves; no media are read."""
     mixtures, videos = Counter(), defaultdict(dict)
     within, alike = [], []
     for where, mixture in each.rows:
@@ -116,8 +116,8 @@ def _row_problems(each):
     twice = [f"{names}: {count} rows" for names, count in mixtures.items() if count > 1]
     spread = [", ".join(names) for names in videos.values() if len(names) > 1]
     problems = [
-        Problem(True, "rows that cannot be read", each.bad),
-        Problem(True, "clips or mixtures more than once", twice),
+        Problem(True, "malformed rows", each.bad),
+        Problem(True, "duplicate clips or mixtures", twice),
         Problem(True, "mixtures of a video with itself", within),
         Problem(False, "mixtures of one category", alike),
         Problem(False, "videos in several categories", spread),
@@ -134,7 +134,7 @@ def _media_of(each, media):
 
 
 def media_problems(clip, fps, max_difference):
-    """[(kind, text)] of what is wrong with a clip's sound and frames on disk."""
+    """Problems of a clip's audio and frames on disk: [(kind, text)]."""
     return [*_sound_problems(clip, clip.num_frames / fps, max_difference), *_frames_problems(clip)]
 
 
@@ -146,7 +146,7 @@ def _sound_problems(clip, seconds, max_difference):
     except UserError as error:
         return [("sound cannot be read", str(error))]
     if length < seconds - max_difference:
-        text = f"{clip.path_audio}: {length:.1f} s, the frames are {seconds:.1f} s"
+        text = f"{clip.path_audio}: {length:.1f} s, the frames span {seconds:.1f} s"
         return [("sound shorter than the frames", text)]
     return []
 
@@ -155,20 +155,20 @@ def _frames_problems(clip):
     try:
         pictures = pictures_of(os.listdir(clip.path_frames))
     except OSError:
-        return [("no folder of frames", clip.path_frames)]
+        return [("no frames folder", clip.path_frames)]
     problems = []
     if len(pictures) < clip.num_frames:
         text = f"{clip.path_frames}: {len(pictures)}, the row says {clip.num_frames}"
         problems.append(("fewer frames than the row says", text))
     numbers = range(1, clip.num_frames + 1)
     missing = next((number for number in numbers if path_frame("", number) not in pictures), None)
-    if missing and missing <= len(pictures):  # there are others behind it
-        problems.append(("frames not numbered without a gap", path_frame(clip.path_frames, missing)))
+    if missing and missing <= len(pictures):  # later ones exist
+        problems.append(("gap in the frame numbers", path_frame(clip.path_frames, missing)))
     return problems
 
 
 def _may_share(one, other):
-    """Whether the same video may be in both files: in mixtures of nothing but what the other file lists."""
+    """Whether two files may share videos: two mixture lists, or an index file and mixtures of its clips."""
     names = [os.path.basename(each.path).lower() for each in (one, other)]
     if any(word in name for word in KEPT_APART for name in names):
         return False
@@ -196,6 +196,6 @@ def report(sections, max_cases):
             )
             lines += [f"    {case}" for case in problem.cases[:max_cases]]
             more = len(problem.cases[max_cases:]) if max_cases else 0
-            lines += [f"    … and {more} more (--verbose names them)"] if more else []
+            lines += [f"    … and {more} more (--verbose lists them)"] if more else []
         lines.append("")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Fixed mixtures of clips of different categories, drawn evenly: what an evaluation can be told to score."""
+"""Draw fixed mixtures of clips of different categories, evenly spread, for evaluation."""
 
 import heapq
 from collections import Counter, defaultdict
@@ -8,16 +8,16 @@ from dataset.indexing.split import draw
 
 
 def draw_mixtures(clips, num_mix, num_mixtures, seed):
-    """A list of at most `num_mixtures` different tuples of `num_mix` clips of different categories and ids.
+    """Draw at most `num_mixtures` distinct tuples of `num_mix` clips of different categories and ids.
 
-    Each round takes a mixture from every combination of categories that has one left, in a drawn order, so
-    that the first rows stand for all; of more combinations than mixtures a part is drawn. Depends on the
-    seed and on the clips' names, not on the order of `clips`.
+    Each round takes one mixture from every combination of categories that has any left, in random order, so
+    that the first rows are a fair sample. If there are more combinations than mixtures, a random subset is
+    used. Depends on the seed and the clips' names, not on the order of `clips`.
     """
     groups = defaultdict(list)
     for clip in sorted(clips, key=lambda clip: (draw(clip.name, seed), clip)):
         groups[clip.category].append(clip)
-    used = Counter()  # how often, of each clip
+    used = Counter()  # clip -> number of uses
     drawn = heapq.nsmallest(
         num_mixtures, combinations(sorted(groups), num_mix), key=lambda names: draw("/".join(names), seed)
     )
@@ -37,7 +37,7 @@ def draw_mixtures(clips, num_mix, num_mixtures, seed):
 
 
 def _mixtures(groups, used):
-    """All mixtures of a clip of each of `groups`; clips least used in them come first, then least `used`."""
+    """Yield all mixtures of one clip per group; clips least used here come first, then least `used`."""
     used_here, drawn = Counter(), set()
     while True:
         ranked = [sorted(group, key=lambda clip: (used_here[clip], used[clip])) for group in groups]
@@ -52,7 +52,7 @@ def _mixtures(groups, used):
 
 
 def _by_use(ranked, used_here):
-    """All mixtures of a clip of each list of `ranked`, those of the least used clips first."""
+    """Yield all mixtures of one clip per list in `ranked`, those of the least used clips first."""
 
     def entry(ranks):
         mixture = tuple(clips[rank] for clips, rank in zip(ranked, ranks, strict=True))

@@ -1,4 +1,4 @@
-"""Which part a video is for: by ratio, seeded and stratified by category, or by published lists."""
+"""Split videos into parts: by ratio (seeded, stratified by category) or by published lists."""
 
 import hashlib
 import json
@@ -8,16 +8,16 @@ from dataset.index import ERRORS, read_index
 from utils import UserError
 
 PARTS = ("train", "val", "test")
-NUM_NAMED = 5  # ids that an error names
+NUM_NAMED = 5  # ids listed in an error
 
 
 def draw(name, seed):
-    """A number for each name that depends on nothing but the seed."""
+    """A pseudo-random sort key that depends only on the name and the seed."""
     return hashlib.sha256(f"{seed}/{name}".encode(errors=ERRORS)).digest()
 
 
 def videos_of(clips):
-    """{id: set of the categories that it occurs in}."""
+    """{id: set of its categories}."""
     videos = defaultdict(set)
     for clip in clips:
         videos[clip.id].add(clip.category)
@@ -27,11 +27,11 @@ def videos_of(clips):
 def split(videos, ratio, seed, test_ratio=0.0):
     """{id: "train", "val" or "test"} of {id: categories}; the order of `videos` does not matter.
 
-    A video goes wholly to one part, whatever categories it occurs in. In every category `ratio` of the
-    videos, rounded, are for training, `test_ratio` for test, the rest for validation. Of two videos one is
-    for training; where one is left for test and validation, some categories give it to the one, some to the
-    other. Training is the same with and without a test part. A video more or less moves one other at most, if
-    it is in one category.
+    A video belongs to one part, even if it occurs in several categories. In every category `ratio` of the
+    videos, rounded, are for training, `test_ratio` for test, the rest for validation. Of two videos, one is
+    for training. If only one is left for test and validation, some categories give it to test, others to
+    validation. The training part does not depend on `test_ratio`. Adding or removing a video moves at most
+    one other, if it is in a single category.
     """
     counts = _count(videos)
     train = _choose(videos, {name: _num_train(count, ratio) for name, count in counts.items()}, seed)
@@ -54,14 +54,14 @@ def _count(videos):
 
 
 def _num_train(count, ratio):
-    """How many of a category's videos are for training, before rounding: not all and not none of several."""
+    """A category's number of training videos before rounding: of several videos at least one, but not all."""
     return min(max(ratio * count, 1), count - 1) if count > 1 else ratio * count
 
 
 def _num_test(room, test, val):
-    """How many of `room` videos are for test, where `test` and `val`, fractions, are wanted.
+    """How many of `room` videos are for test, if `test` and `val` videos (floats) are wanted.
 
-    Both parts are within one of what is wanted; if that can be, neither is empty.
+    Both parts are within one video of that; if possible, neither is empty.
     """
 
     def badness(number):
@@ -72,20 +72,20 @@ def _num_test(room, test, val):
 
 
 def _is_odd(count, ratio, test_ratio):
-    """Whether a category with one video left is within one of both ratios, to whichever part it goes."""
+    """Whether a category's one remaining video may go to either part, within one video of both ratios."""
     return max(test_ratio, 1 - ratio - test_ratio) * count <= 1 + 1e-9
 
 
 def _share_out(names, share, seed):
-    """{category: 1 or 0} of categories with one video left: `share` of them, drawn, give it to test."""
+    """{category: 1 or 0} for categories with one video left: a random `share` of them gives it to test."""
     number = min(max(round(share * len(names)), 1), len(names) - 1) if len(names) > 1 else round(share)
     order = sorted(names, key=lambda name: draw(name, seed))
     return {name: int(rank < number) for rank, name in enumerate(order)}
 
 
 def _choose(videos, wanted, seed):
-    """A set of videos, as near as can be to the `wanted` number in each category, a float."""
-    # Videos in several categories come first: the others then fill up what is left in each.
+    """Choose a set of videos as close as possible to the `wanted` number (float) in each category."""
+    # Videos in several categories come first; the others then fill up each category.
     order = sorted(videos, key=lambda video: (-len(videos[video]), draw(video, seed)))
     room = {name: round(number) for name, number in wanted.items()}
     chosen = set()
@@ -98,9 +98,9 @@ def _choose(videos, wanted, seed):
 
 
 def _mend(chosen, order, videos, wanted):
-    """Move videos in or out of `chosen` while that lessens the squared distance from `wanted`.
+    """Add or remove videos while that reduces the squared distance of `chosen` from `wanted`.
 
-    Nothing moves where every category has its number, rounded; without videos in several categories all have.
+    Nothing changes if every category has its rounded number, as it has if no video is in several of them.
     """
     counts = _count({video: videos[video] for video in chosen})
     missing = {name: number - counts[name] for name, number in wanted.items()}
@@ -116,7 +116,7 @@ def _mend(chosen, order, videos, wanted):
 
 
 def read_split(paths):
-    """{id: part} by {part: file of ids}, see `read_ids`. Raises UserError if two files share an id."""
+    """Read {part: file of ids} as {id: part}; see `read_ids`. Raises UserError if two files share an id."""
     parts = {}
     for part, path in paths.items():
         ids = read_ids(path)
@@ -131,9 +131,9 @@ def read_split(paths):
 
 
 def read_ids(path):
-    """The set of ids in a file: `.txt`: one a line; `.json`: a published list; otherwise an index file.
+    """The set of ids in a file: .txt, one per line; .json, a published list; otherwise an index file.
 
-    Raises UserError if it holds none.
+    Raises UserError if it contains none.
     """
     if not path.lower().endswith((".txt", ".json")):
         return {clip.id for clip in read_index(path)}
@@ -145,7 +145,7 @@ def read_ids(path):
     is_json = path.lower().endswith(".json")
     ids = _ids_of_json(path, text) if is_json else {line.strip() for line in text.split("\n")} - {""}
     if not ids:
-        raise UserError(f"{path}: holds no ids")
+        raise UserError(f"{path}: contains no ids")
     return ids
 
 

@@ -1,4 +1,4 @@
-"""Trees of sounds and frames -> clips that are whole, and why others are not."""
+"""Match trees of audio files and frames into clips, with a reason for each clip that is left out."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -9,9 +9,9 @@ from dataset.frames import path_frame
 from dataset.index import AUDIO_SUFFIXES, Clip, strip_suffixes
 from utils import UserError, progress, walk
 
-NUM_THREADS = 16  # that wait for the disk
+NUM_THREADS = 16  # mostly waiting for the disk
 SOUND_UNREADABLE = "sound cannot be read"
-# MUSIC-21: two of these, with a space between them, name a folder of duets.
+# Categories of MUSIC-21. Two of them with a space between name a folder of duets.
 # fmt: off
 CATEGORIES = (
     "accordion", "acoustic_guitar", "bagpipe", "banjo", "bassoon", "cello", "clarinet", "congas", "drum",
@@ -22,9 +22,9 @@ CATEGORIES = (
 
 
 class Found(NamedTuple):
-    """What trees hold: two lists of `Clip` that can be used, and [(Clip, reason)] of the others.
+    """The clips in trees: lists of usable solos and duets, and [(Clip, reason)] of the others.
 
-    Of a clip that is left out category and id are right; its paths may name what is not there.
+    The category and id of clips left out are right, but their paths may not exist.
     """
 
     solos: list
@@ -33,10 +33,10 @@ class Found(NamedTuple):
 
 
 def find_clips(trees, fps, min_seconds, max_difference):
-    """Bring sounds and frames together: trees, a list of (root of sounds, root of frames) -> `Found`.
+    """Match audio and frames. trees: a list of (audio root, frames root). Returns a `Found`.
 
-    fps: pictures/s; min_seconds: of frames; max_difference: seconds between the lengths of sound and frames.
-    Of clips with the same category and id the first that is whole is taken, in the order of the trees.
+    fps: frames/s; min_seconds: of frames; max_difference: seconds between the lengths of audio and frames.
+    Of clips with the same category and id, the first usable one in the order of the trees is taken.
     """
     keys, clips, reasons = [], [], []
     for root_audio, root_frames in trees:
@@ -67,7 +67,7 @@ def find_clips(trees, fps, min_seconds, max_difference):
 
 
 def _match(root_audio, root_frames, min_frames):
-    """[(path without suffixes, Clip, None or why its files won't do)] of all sounds and frames, sorted."""
+    """[(path without suffixes, Clip, None or the reason to leave it out)] of all files found, sorted."""
     sounds, frames = find_sounds(root_audio), find_frames(root_frames)
     pairs = []
     for key in sorted(sounds.keys() | frames.keys()):
@@ -78,7 +78,7 @@ def _match(root_audio, root_frames, min_frames):
         elif key not in sounds:
             reason = "no sound"
         elif not numbered:
-            reason = f"frames not numbered from {path_frame('', 1)} on without a gap"
+            reason = f"frames not numbered consecutively from {path_frame('', 1)}"
         elif count < min_frames:
             reason = f"fewer than {min_frames:g} frames"
         path_audio = os.path.join(root_audio, sounds.get(key, key + AUDIO_SUFFIXES[0]))
@@ -87,7 +87,7 @@ def _match(root_audio, root_frames, min_frames):
 
 
 def find_sounds(root):
-    """The sound files under `root`: {path without suffixes: relative path}."""
+    """The audio files under `root`: {path without suffixes: relative path}."""
     found = [
         (rank, _join(folder, name))
         for folder, names in _walk(root)
@@ -102,31 +102,33 @@ def find_sounds(root):
 
 
 def find_frames(root):
-    """The folders of pictures under `root`: {path without suffixes: (relative path, count, no gaps?)}."""
+    """The frames folders under `root`: {path without suffixes: (relative path, count, whether gapless)}."""
     found = {}
     for folder, names in _walk(root):
         pictures = pictures_of(names)
         if pictures:
             found[folder] = folder, len(pictures), is_numbered(pictures)
     frames = {}
-    for folder in sorted(found, reverse=True):  # `<id>.mp4`, which preprocess writes, before an older `<id>`
+    for folder in sorted(found, reverse=True):  # prefer `<id>.mp4`, from preprocess, to an older `<id>`
         frames.setdefault(strip_suffixes(folder), found[folder])
     return frames
 
 
 def pictures_of(names):
-    """The set of those `names` that are pictures."""
+    """The set of `names` that are frames."""
     return {name for name in names if name.endswith(".jpg") and not name.startswith(".")}
 
 
 def is_numbered(pictures):
-    """Whether the names are those of pictures 1, 2, 3, … without a gap."""
+    """Whether the frames are numbered 1, 2, 3, … without a gap."""
     return all(path_frame("", number) in pictures for number in range(1, len(pictures) + 1))
 
 
 def _walk(root):
     if not os.path.isdir(root):
-        raise UserError(f"no folder {root}: make it with `python -m dataset.preprocess`, or name another one")
+        raise UserError(
+            f"no folder {root}: create it with `python -m dataset.preprocess`, or pass another one"
+        )
     return walk(root)
 
 
@@ -135,14 +137,14 @@ def _join(*parts):
 
 
 def is_duet(category, categories):
-    """Whether a name is two of `categories` with a space between: `flute violin`, not `steel drum`."""
+    """Whether a name is two `categories` joined by a space: `flute violin`, but not `steel drum`."""
     words = category.split(" ")
     halves = ((" ".join(words[:cut]), " ".join(words[cut:])) for cut in range(1, len(words)))
     return any(first in categories and second in categories for first, second in halves)
 
 
 def _check_sounds(clips, reasons, fps, max_difference):
-    """Open the sound of every clip without a reason; note in `reasons` what is wrong with it."""
+    """Open the audio of every clip that has no reason yet; record problems in `reasons`."""
 
     def check(n):
         try:

@@ -1,1 +1,1 @@
-"""From videos to frames and sounds: `python -m dataset.preprocess`."""
+"""Convert videos to frames and audio: `python -m dataset.preprocess`."""

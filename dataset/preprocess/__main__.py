@@ -1,12 +1,12 @@
-"""Turn videos into the pictures and sounds that training reads: `python -m dataset.preprocess`.
+"""Convert videos to the frames and audio that training reads: `python -m dataset.preprocess`.
 
-    <videos>/<category>/<id>.mp4  ->  <out>/frames/<category>/<id>.mp4/000001.jpg ...   `fps` a second
+    <videos>/<category>/<id>.mp4  ->  <out>/frames/<category>/<id>.mp4/000001.jpg ...   `fps` per second
                                       <out>/audio/<category>/<id>.wav                   mono, 16 bit
-                                      <out>/preprocess.csv                              what came of each
+                                      <out>/preprocess.csv                              outcome per video
 
-Picture k shows what the video shows at (k - 0.5) / fps seconds, to half a picture. The outputs of a video
-appear whole or not at all. What is there already, made with the same settings, is left alone: a run goes on
-where one was stopped.
+Frame k shows the video at (k - 0.5) / fps seconds, to half a frame. The outputs of a video appear complete
+or not at all. Existing outputs made with the same settings are kept: an interrupted run resumes where it
+stopped.
 """
 
 import argparse
@@ -29,7 +29,7 @@ COLUMNS = ("video", "state", "reason", "frames", "seconds")
 
 
 def in_shard(name, shard):
-    """Whether a video belongs to `shard` = (i, n), i from 1 on; by its id, so that any machine agrees."""
+    """Whether a video belongs to `shard` = (i, n), i = 1..n; by a hash of its id, so that machines agree."""
     number, count = shard
     video = os.path.basename(strip_suffixes(name))
     return int.from_bytes(hashlib.sha256(os.fsencode(video)).digest()[:8], "big") % count == number - 1
@@ -38,8 +38,8 @@ def in_shard(name, shard):
 def convert_all(root, out, jobs, settings=None, shard=(1, 1)):
     """Convert the videos of a shard under `root` into `out`, `jobs` at a time, and write `preprocess.csv`.
 
-    Returns ({video: Result}, {video: why it failed}). Raises UserError if there are no videos, or if the same
-    command is running already.
+    Returns ({video: Result}, {video: reason of its failure}). Raises UserError if there are no videos, or if
+    the same command is already running.
     """
     names = [name for name in find_videos(root) if in_shard(name, shard)]
     tag = "" if shard == (1, 1) else "-{}of{}".format(*shard)
@@ -73,7 +73,7 @@ def _row(outcome):
 
 
 def _in_parallel(tasks, jobs):
-    """Yield (video, Result or the error) as they come; large videos begin first, so that all end together."""
+    """Yield (video, Result or exception) as they finish; large videos start first, to balance the load."""
     names = sorted(tasks, key=lambda name: -_size(tasks[name][0]))
     with ThreadPoolExecutor(jobs) as pool:
         futures = {pool.submit(convert, *tasks[name]): name for name in names}
@@ -90,15 +90,15 @@ def _in_parallel(tasks, jobs):
 def _size(path):
     try:
         return os.path.getsize(path)
-    except OSError:  # `convert` says what is wrong with it
+    except OSError:  # `convert` reports the error
         return 0
 
 
 @contextlib.contextmanager
 def _staging(out, tag):
-    """A hidden folder for work in progress. Those of killed runs are removed; the ledger keeps others out."""
+    """A hidden folder for work in progress. Leftovers of killed runs are removed; the ledger is locked."""
     start = f".preprocess{tag or '-all'}-"
-    # An ffmpeg of a killed run may still be writing: without its folder it ends.
+    # A killed run's ffmpeg may still be writing; it stops once its folder is gone.
     with tempfile.TemporaryDirectory(dir=out, prefix=start) as folder:
         for name in os.listdir(out):
             if name.startswith(start) and name != os.path.basename(folder):
@@ -107,7 +107,7 @@ def _staging(out, tag):
 
 
 def _targets(names, out):
-    """{video: (folder of pictures, sound file)}, and {video: reason} where these would be another's."""
+    """{video: (frames folder, audio file)}, and {video: reason} if another video has the same outputs."""
     targets, failures, owners = {}, {}, {}
     for name in names:
         path_audio = os.path.join(out, "audio", strip_suffixes(name) + ".wav")
@@ -138,32 +138,42 @@ def _shard(text):
 
 def _parse(argv):
     parser = argparse.ArgumentParser(
-        prog="python -m dataset.preprocess", description="Turn videos into frames and sounds for training."
+        prog="python -m dataset.preprocess", description="Convert videos to frames and audio for training."
     )
     add, default = parser.add_argument, Settings()
     add("--videos", default="data/videos", help="folder of <category>/<id>.mp4 (%(default)s)")
-    add("--out", default="data", help="folder to make frames/ and audio/ in (%(default)s)")
-    add("--fps", type=_number(1, 240), default=default.fps, help="pictures a second (%(default)s)")
-    add("--rate", type=_number(1000, 192_000), default=default.rate, help="samples a second (%(default)s)")
+    add("--out", default="data", help="folder for frames/ and audio/ (%(default)s)")
+    add("--fps", type=_number(1, 240), default=default.fps, help="frames per second (%(default)s)")
+    add(
+        "--rate",
+        type=_number(1000, 192_000),
+        default=default.rate,
+        help="audio samples per second (%(default)s)",
+    )
     add(
         "--short_side",
         type=_number(0),
         default=default.short_side,
-        help="pixels that the shorter side of a picture may have; 0: as it is (%(default)s)",
+        help="maximum length of a frame's shorter side in pixels; 0: unlimited (%(default)s)",
     )
-    add("--jobs", type=_number(1), default=os.cpu_count() or 1, help="videos at a time (%(default)s)")
-    add("--shard", type=_shard, default=(1, 1), metavar="I/N", help="do only the I-th of N parts (all)")
-    add("--ffmpeg", metavar="PATH", help="another ffmpeg than the one that imageio-ffmpeg brings")
-    add("--benchmark", action="store_true", help="measure speed on some of the videos and write nothing")
+    add(
+        "--jobs",
+        type=_number(1),
+        default=os.cpu_count() or 1,
+        help="videos converted in parallel (%(default)s)",
+    )
+    add("--shard", type=_shard, default=(1, 1), metavar="I/N", help="convert only the I-th of N parts (all)")
+    add("--ffmpeg", metavar="PATH", help="ffmpeg binary (the one bundled with imageio-ffmpeg)")
+    add("--benchmark", action="store_true", help="only measure the speed on some of the videos")
     return parser.parse_args(argv)
 
 
 @command
 def main(argv=None):
-    """Convert the videos that the command line names; exit status 1 if any of them failed."""
+    """Convert the videos; the exit status is 1 if any of them failed."""
     args = _parse(argv)
     settings = Settings(args.fps, args.rate, args.short_side, args.ffmpeg)
-    run_ffmpeg(["-version"], ffmpeg=args.ffmpeg)  # one error if there is none, not one for each video
+    run_ffmpeg(["-version"], ffmpeg=args.ffmpeg)  # fail once if there is none, not once per video
     if args.benchmark:
         print(
             benchmark(
@@ -193,9 +203,7 @@ def _report(results, failures, args, elapsed):
         line += f"; {sum(made) / elapsed / args.jobs:.0f} seconds of video per second and job"
     print(line)
     if found:
-        print(
-            f"{found} of them do not say how they were made and were kept: remove them to have them made here"
-        )
+        print(f"{found} of them are of unknown origin and were kept: delete them to have them regenerated")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How fast videos are converted, against the usual two calls of ffmpeg for each: frames, then sound."""
+"""Compare the speed of `convert` with the usual two ffmpeg calls per video: frames, then audio."""
 
 import os
 import tempfile
@@ -10,18 +10,18 @@ from statistics import median
 from dataset.preprocess.convert import JPEG_QUALITY, Settings, convert
 from utils import file_url, progress, run_ffmpeg
 
-MAX_VIDEOS = 12  # taken evenly from those there are
+MAX_VIDEOS = 12  # sampled evenly from all videos
 ROUNDS = 5
 
 
 def benchmark(videos, jobs, settings=None):
-    """Convert some of `videos` (paths), `jobs` at a time, in both ways in turn. Returns a table as text.
+    """Convert some of `videos` (paths), `jobs` at a time, alternating both ways. Returns a table as text.
 
     Raises UserError if a video cannot be converted.
     """
     settings = settings or Settings()
     videos = videos[:: -(-len(videos) // MAX_VIDEOS)]
-    ways = {"one pass (this project)": _one_pass, "two calls (frames, sound)": _two_calls}
+    ways = {"one pass (this project)": _one_pass, "two calls (frames, audio)": _two_calls}
     times, seconds = {name: [] for name in ways}, 0
     for _ in progress(range(ROUNDS), unit="round"):
         for name, way in ways.items():
@@ -32,7 +32,9 @@ def benchmark(videos, jobs, settings=None):
                 times[name].append(time.perf_counter() - start)
             seconds = sum(filter(None, results)) or seconds
     one, two = (median(values) for values in times.values())
-    lines = [f"{len(videos)} videos, {seconds:.0f} s, {jobs} at a time, medians of {ROUNDS} rounds in turn"]
+    lines = [
+        f"{len(videos)} videos, {seconds:.0f} s, {jobs} at a time, medians of {ROUNDS} alternating rounds"
+    ]
     lines += [
         f"{name:26} {median(values):6.2f} s  {seconds / median(values) / jobs:6.1f} s of video/s and job"
         for name, values in times.items()

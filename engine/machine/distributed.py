@@ -9,11 +9,9 @@ import functools
 import io
 import os
 import sys
-import tempfile
 import time
 import uuid
 from datetime import timedelta
-from urllib.parse import quote
 
 import torch
 import torch.distributed as dist
@@ -25,7 +23,7 @@ from utils import EXIT_USER_ERROR, UserError
 
 TIMEOUT = timedelta(hours=1)  # for the other processes to wait in while rank 0 writes pages
 POLL = 0.05  # seconds between two reads of torchrun's store
-# Keys in torchrun's store, which survives restarts of the processes (but see `_path_told`).
+# Keys in torchrun's store, which survives restarts of the processes.
 ATTEMPT, TOLD, BEGUN = "attempt", "told", "begun"
 
 _store = None  # torchrun's, inside a session
@@ -110,7 +108,7 @@ def session():
             sys.exit(EXIT_USER_ERROR)
         raise
     except Exception:
-        if _is_told():  # this is only a connection lost to the process that reported its error
+        if _store.check([TOLD]):  # this is only a connection lost to the process that reported its error
             sys.exit(EXIT_USER_ERROR)
         raise
     dist.destroy_process_group()
@@ -141,18 +139,9 @@ def _meet(store, number, size):
 
 
 def _recall(attempt):
-    """Restore what a new store does not know: that the run has begun, or that a mistake was reported.
-
-    The store is new if it moved to another machine, or if it ended with a process, see `_path_told`.
-    """
-    restarts = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
-    if not restarts:  # left by an earlier torchrun with the same process id
-        with contextlib.suppress(OSError):
-            os.remove(_path_told())
-    all_restarts, told = zip(*gather((restarts, os.path.exists(_path_told()))), strict=True)
-    if any(told):
-        sys.exit(EXIT_USER_ERROR)
-    if attempt == 1 and max(all_restarts):
+    """Restore that the run has begun in a store that does not know it, since it moved to another machine."""
+    restarts = gather(int(os.environ["TORCHELASTIC_RESTART_COUNT"]))
+    if attempt == 1 and max(restarts):
         _store.set(BEGUN, b"")
 
 
@@ -170,39 +159,7 @@ def has_begun():
 
 def _first_to_tell():
     """True in the one process that is to report a mistake, False in all others."""
-    first_here = _mark_told()
-    try:
-        return _store.add(TOLD, 1) == 1
-    except RuntimeError:  # the store ended with the first process
-        return first_here
-
-
-def _is_told():
-    try:
-        return _store.check([TOLD])
-    except RuntimeError:  # the store ended with the first process
-        return os.path.exists(_path_told())
-
-
-def _mark_told():
-    """Keep TOLD in a file where the store ends with the processes; True if this process made the file."""
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True):
-        return False
-    try:
-        os.close(os.open(_path_told(), os.O_CREAT | os.O_EXCL))
-    except OSError:
-        return False
-    return True
-
-
-def _path_told():
-    """The file that marks a reported mistake of this machine's torchrun; empty.
-
-    torchrun shares its store with its processes from torch 2.5 on. Without that the first process hosts a
-    store, which forgets TOLD when it ends: each restart would report the mistake again.
-    """
-    run = quote(os.environ["TORCHELASTIC_RUN_ID"], safe="")
-    return os.path.join(tempfile.gettempdir(), f"torchrun-{run}-{os.getppid()}-told")
+    return _store.add(TOLD, 1) == 1
 
 
 @contextlib.contextmanager

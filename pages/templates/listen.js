@@ -1,14 +1,14 @@
 "use strict";
 
-// ---- in step with the picture
+// ---- sound in sync with the video
 
 const MAX_DRIFT = 0.06; // s
-const START_DRIFT = 0.02; // s; pictures start a little after their event, which is made good once
-const SETTLED = 0.2; // s after which pictures move evenly
+const START_DRIFT = 0.02; // s; the video starts slightly after its event, which is corrected once
+const SETTLED = 0.2; // s after which the video plays evenly
 const CHECK_EVERY = 250; // ms
 let [context, master, run] = [null, null, null];
 
-function wake() { // on the user's first act: browsers allow no sound before it
+function wake() { // on the first user gesture: browsers block sound before it
   if (!context) {
     context = new AudioContext({ sampleRate: page.rate });
     master = new GainNode(context, { gain: volumeOf(byId("volume")) });
@@ -18,8 +18,8 @@ function wake() { // on the user's first act: browsers allow no sound before it
   if (context.state !== "running") context.resume();
 }
 
-const latency = () => Math.min(context.outputLatency || context.baseLatency || 0, 0.5); // s, graph to ear
-const volumeOf = (slider) => (slider.value / 100) ** 2; // even steps to the ear, about
+const latency = () => Math.min(context.outputLatency || context.baseLatency || 0, 0.5); // s, from the audio graph to the ear
+const volumeOf = (slider) => (slider.value / 100) ** 2; // roughly even steps of loudness
 
 function follow() { // start, stop, extend or realign the sound
   if (!video.seeking) keepChunks(video.currentTime);
@@ -33,7 +33,7 @@ function follow() { // start, stop, extend or realign the sound
   }
 }
 
-function align() { // have a run that is in step
+function align() { // ensure a run in sync with the video
   const rate = video.playbackRate;
   const time = video.currentTime + latency() * rate;
   const settling = run?.first && run.position() - run.time > SETTLED * rate;
@@ -56,7 +56,7 @@ setInterval(follow, CHECK_EVERY);
 "pointerdown pointerup keydown".split(" ").forEach((name) => document.addEventListener(name, wake, true));
 
 function play() {
-  // A play() that another click interrupts is no error.
+  // Another click may interrupt play(): not an error.
   if (video.paused) video.play().catch((error) => { if (error.name !== "AbortError") throw error; });
 }
 
@@ -154,9 +154,9 @@ byId("volume").addEventListener("input", (event) => { if (master) master.gain.va
 byId("play").addEventListener("click", playOrPause);
 byId("seek").addEventListener("input", (event) => seek(Number(event.target.value)));
 
-// ---- overlays: cells as a smooth picture over the video
+// ---- overlays: cells as a smooth image over the video
 
-const FINE = Math.max(1, Math.round(128 / page.width)); // pixels of the overlay per cell, each way
+const FINE = Math.max(1, Math.round(128 / page.width)); // overlay pixels per cell, in each direction
 const overlay = byId("overlay");
 [overlay.width, overlay.height] = [page.width * FINE, page.height * FINE];
 const pen = overlay.getContext("2d");
@@ -164,7 +164,7 @@ const image = pen.createImageData(overlay.width, overlay.height);
 const numCells = page.width * page.height;
 const chosenOverlay = () => document.querySelector("#overlays :checked").value;
 
-function spline(count) { // per fine pixel: four [cell, weight] of a cubic B-spline, smooth as no linear mix is
+function spline(count) { // per overlay pixel: four [cell, weight] of a cubic B-spline, smoother than linear
   return Array.from({ length: count * FINE }, (_, pixel) => {
     const at = (pixel + 0.5) / FINE - 0.5;
     const part = at - Math.floor(at);
@@ -176,7 +176,7 @@ function spline(count) { // per fine pixel: four [cell, weight] of a cubic B-spl
 
 const [splineX, splineY] = [spline(page.width), spline(page.height)];
 
-function paint(valueOf, put) { // valueOf(cell) is made smooth; put(value, index of the pixel)
+function paint(valueOf, put) { // smooth valueOf(cell), then put(value, index of the pixel)
   let pixel = 0;
   const line = new Float32Array(page.width);
   const cells = Float32Array.from({ length: numCells }, (_, cell) => valueOf(cell));
@@ -195,7 +195,7 @@ const palette = (list) => list.map((hex) => [1, 3, 5].map((at) => parseInt(hex.s
 const shade = (shades, share) => shades[Math.round(clamp(share, 0, 1) * (shades.length - 1))];
 const energyColours = palette(page.energyColours);
 const PAINT_EVERY = 0.08; // s
-let paintedTime = -1; // of the energy's picture
+let paintedTime = -1; // s, of the painted energy
 
 function paintEnergy() {
   paintedTime = video.currentTime;
@@ -240,13 +240,13 @@ byId("opacity").addEventListener("input", showOverlay);
 const COLUMNS = 400;
 const WINDOW = page.rate > 30000 ? 2048 : 1024; // samples
 const SLICE = 25; // columns drawn at a time
-const DRAW_DELAY = 100; // ms; moving about would draw too often
+const DRAW_DELAY = 100; // ms; not at every step of a drag
 const hann = Float32Array.from({ length: WINDOW }, (_, i) => 0.5 - 0.5 * Math.cos((2 * Math.PI * i) / WINDOW));
 const soundColours = palette(page.soundColours);
 const numRows = page.edges.length - 1;
 const rowBins = page.edges.map((edge) => clamp((edge * WINDOW) / page.rate, 0, WINDOW / 2 - 1));
 let drawTimer = null;
-let drawing = 0; // the latest
+let drawing = 0; // number of the latest drawing
 let drawnChunk = -1;
 
 function transform(re, im) { // FFT in place, radix 2
@@ -272,7 +272,7 @@ function transform(re, im) { // FFT in place, radix 2
   }
 }
 
-function addWindow(into, buffers, gainList, from) { // what sounds in one window
+function addWindow(into, buffers, gainList, from) { // mix one window of all streams
   buffers.forEach((buffer, stream) => {
     const gain = buffer ? gainList[stream] : 0;
     if (!gain) return;
@@ -282,7 +282,7 @@ function addWindow(into, buffers, gainList, from) { // what sounds in one window
   });
 }
 
-function addColumn([mixture, heard], column, buffers, index) { // of powers, each [COLUMNS * numRows]
+function addColumn([mixture, heard], column, buffers, index) { // to powers, each [COLUMNS * numRows]
   const [re, im] = [new Float32Array(WINDOW), new Float32Array(WINDOW)];
   const start = index * page.chunkSeconds - chunkStart(index);
   const middle = start + ((column + 0.5) / COLUMNS) * chunkSpan(index);
@@ -314,10 +314,10 @@ function drawPower(canvas, power, peak) {
   canvas.getContext("2d").putImageData(pixels, 0, 0);
 }
 
-async function drawSpectrograms() { // in slices, so that the page stays quick; anew if the choice changes
+async function drawSpectrograms() { // in slices, to stay responsive; restarts if the choice changes
   const index = chunkAt(video.currentTime);
   const buffers = chunks.get(index)?.buffers;
-  if (!buffers) return; // drawn when they come
+  if (!buffers) return; // drawn once they are loaded
   const current = ++drawing;
   const both = [new Float32Array(COLUMNS * numRows), new Float32Array(COLUMNS * numRows)];
   for (let column = 0; column < COLUMNS; column++) {
@@ -401,17 +401,17 @@ const KEYS = {
 function onKey(event) {
   const { key, target } = event;
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (key.startsWith("Arrow") && target.closest("input")) return; // sliders and choices have their own use
+  if (key.startsWith("Arrow") && target.closest("input")) return; // sliders and radio buttons use them
   if (key === " " && target.closest("button, a, summary, [type=radio]")) return;
   if (/^[1-9]$/.test(key)) strips[key - 1]?.querySelector(".solo").click();
   else if (KEYS[key]) KEYS[key]();
   else return;
-  event.preventDefault(); // the browser's own use of the key, such as scrolling
+  event.preventDefault(); // no scrolling
 }
 
 document.addEventListener("keydown", onKey);
 
-// ---- begin
+// ---- start
 
 byId("seek").max = page.seconds;
 showOverlay();

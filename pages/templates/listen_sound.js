@@ -16,11 +16,11 @@ function unpack(base64) {
 
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
-// ---- chunks: a few seconds of all streams, in scripts, because pages from file:// may not fetch
+// ---- chunks: some seconds of all streams, in scripts, because pages from file:// cannot use fetch()
 
 const HALF_FADE = page.fadeSeconds / 2;
-const MP3_DELAY = 1105; // samples in front that a decoder leaves if it overlooks what the first frame says of them
-const MP3_BLOCK = 576; // samples; such a decoder gives whole blocks
+const MP3_DELAY = 1105; // samples, encoder delay that remains if a decoder ignores the first frame's note of it
+const MP3_BLOCK = 576; // samples; such decoders return whole blocks
 const decoder = new OfflineAudioContext(1, 1, page.rate);
 const chunks = new Map(); // index -> {ready: promise of buffers, buffers: an AudioBuffer or null per stream}
 const arrivals = new Map(); // index -> {promise, resolve}
@@ -28,7 +28,7 @@ const arrivals = new Map(); // index -> {promise, resolve}
 const chunkAt = (time) => clamp(Math.floor(time / page.chunkSeconds), 0, page.numChunks - 1);
 const chunkStart = (index) => (index ? index * page.chunkSeconds - HALF_FADE : 0); // s
 
-window.chunk = (index, length, sounds) => arrivals.get(index).resolve({ length, sounds }); // the scripts call it
+window.chunk = (index, length, sounds) => arrivals.get(index).resolve({ length, sounds }); // called by the scripts
 
 function fetchChunk(index) {
   if (!arrivals.has(index)) {
@@ -39,7 +39,7 @@ function fetchChunk(index) {
       script.onload = script.onerror = () => {
         arrivals.delete(index);
         script.remove();
-        reject(new Error(`${script.src} cannot be loaded`)); // changes nothing after resolve
+        reject(new Error(`${script.src} cannot be loaded`)); // no effect after resolve
       };
       arrival.resolve = resolve;
       document.head.append(script);
@@ -68,7 +68,7 @@ async function decode(index, length, scale, mp3) {
   return buffer;
 }
 
-function keepChunks(time) { // what sounds at `time` and what comes next; the rest is forgotten
+function keepChunks(time) { // load what plays at `time` and what comes next; drop the rest
   const [first, now] = [chunkAt(time - HALF_FADE), chunkAt(time)];
   const last = Math.min(now + (chunks.get(now)?.buffers ? 1 : 0), page.numChunks - 1);
   for (const index of chunks.keys()) if (index < first || index > now + 1) chunks.delete(index);
@@ -85,13 +85,13 @@ function keepChunk(index) {
   }).catch((error) => { byId("status").textContent = error.message; });
 }
 
-// ---- the graph: all streams sound at once, and a place is a set of gains
+// ---- audio graph: all streams play at once, and a place is a set of gains
 
-const GLIDE = 0.015; // s, of a gain on its way
-const EDGE = 0.008; // s, of a run's beginning and end
+const GLIDE = 0.015; // s, time constant of gain changes
+const EDGE = 0.008; // s, time constant of fades at a run's start and end
 const LEAD = Math.round(0.03 * page.rate) / page.rate; // s ahead, so that all streams start at the same sample
 
-class Run { // one stretch of the video's time, played without a jump
+class Run { // an uninterrupted stretch of playback
   constructor(context, output, levels) {
     this.context = context;
     this.fader = new GainNode(context);
@@ -102,7 +102,7 @@ class Run { // one stretch of the video's time, played without a jump
     this.nodes = [];
   }
 
-  begin(time, rate, lead) { // the video's `time` sounds now; the sound sets in `lead` s later
+  begin(time, rate, lead) { // the video is at `time` now; the sound starts in `lead` s
     Object.assign(this, { time, rate, lead, at: this.context.currentTime });
     if (lead) {
       this.fader.gain.value = 0;
@@ -144,7 +144,7 @@ class Run { // one stretch of the video's time, played without a jump
   }
 }
 
-async function render(from, to) { // what the current choice sounds like, samples of `from` to `to`, s
+async function render(from, to) { // samples of the current choice, `from` to `to` in s
   const context = new OfflineAudioContext(1, Math.round((to - from) * page.rate), page.rate);
   const offline = new Run(context, context.destination, levels()).begin(from, 1, 0);
   for (let index = chunkAt(from - HALF_FADE); index <= chunkAt(to + HALF_FADE); index++) {

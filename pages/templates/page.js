@@ -4,7 +4,7 @@ const rowsBox = document.getElementById("rows");
 const rows = [...rowsBox.querySelectorAll(".row")];
 const byId = (id) => document.getElementById(id);
 
-// ---- sounds: one at a time, a playhead in all pictures of its row
+// ---- sounds: one at a time, with a playhead in all plots of its row
 
 const mediaOf = (player) => player.querySelector("audio, video");
 const allMedia = [...rowsBox.querySelectorAll("audio, video")];
@@ -12,7 +12,7 @@ const allMedia = [...rowsBox.querySelectorAll("audio, video")];
 function playOrPause(player) {
   const media = mediaOf(player);
   if (media.paused) {
-    // A play() that another click interrupts is no error.
+    // Another click may interrupt play(): not an error.
     media.play().catch((error) => { if (error.name !== "AbortError") throw error; });
   } else {
     media.pause();
@@ -88,7 +88,7 @@ function scoreOf(row) {
 
 function compare(one, other) {
   const [a, b] = [scoreOf(one), scoreOf(other)];
-  if (a === null || b === null) return (a === null) - (b === null); // not scored: last, whichever way
+  if (a === null || b === null) return (a === null) - (b === null); // not scored: last in both directions
   if (a === b) return 0;
   return a > b === bestFirst ? -1 : 1;
 }
@@ -118,7 +118,7 @@ direction.addEventListener("click", () => {
 
 // ---- keyboard
 
-let current = null; // the row that keys speak to
+let current = null; // the row that keys act on
 rowsBox.addEventListener("focusin", (event) => { current = event.target.closest(".row"); });
 
 function goToRow(step) {
@@ -160,7 +160,7 @@ function onKey(event) {
   else if (inRow && /^[1-9]$/.test(key)) playPredicted(Number(key));
   else if (inRow && key === " " && !target.closest("button, a, summary")) playCurrent();
   else return;
-  event.preventDefault(); // the browser's own use of the key, such as scrolling
+  event.preventDefault(); // no scrolling
 }
 
 document.addEventListener("keydown", onKey);

@@ -1,4 +1,4 @@
-// Light and dark: as the system has it, until the button or a key that calls toggleTheme says otherwise.
+// Light or dark theme: follows the system until the user switches it.
 
 const root = document.documentElement;
 const systemDark = matchMedia("(prefers-color-scheme: dark)");

@@ -1,4 +1,4 @@
-"""Windows of sound files: the right samples, at the right level, whatever the file."""
+"""Windows of audio files: the right samples at the right level, whatever the format."""
 
 import struct
 
@@ -12,11 +12,11 @@ from dataset.audio import read_window
 from utils import UserError, run_ffmpeg
 
 RATE = 11025  # samples/s
-SAMPLES_16 = np.round(16000 * np.sin(np.arange(10 * RATE) / 7)).astype("<i2")  # 10 s, bytes of no header
+SAMPLES_16 = np.round(16000 * np.sin(np.arange(10 * RATE) / 7)).astype("<i2")  # 10 s without a header
 
 
 def make_sound(path, rate=RATE, seconds=10.0, channels=1, level=0.5, **kwargs):
-    """A file of slow beats of two tones, of which every moment differs; returns it as written at `rate`."""
+    """Write a tone with a slow beat, so that no two moments are alike; returns the waveform at `rate`."""
     times = np.arange(int(seconds * rate)) / rate
     wave = level * np.sin(2 * np.pi * 440 * times) * np.sin(2 * np.pi * 0.13 * times)
     soundfile.write(path, np.stack([wave] * channels, axis=1), rate, **kwargs)
@@ -24,7 +24,7 @@ def make_sound(path, rate=RATE, seconds=10.0, channels=1, level=0.5, **kwargs):
 
 
 def make_music(seconds, rate):
-    """60 partials up to 4 kHz, weaker with height, each with its own beat; not beyond ±0.7."""
+    """60 partials up to 4 kHz, weaker towards the top, each with its own beat, within ±0.7."""
     rng = np.random.default_rng(0)
     hertz, beats, phases = rng.uniform(60, 4000, 60), rng.uniform(0.1, 2, 60), rng.uniform(0, 6, 60)
     times = np.arange(int(seconds * rate)) / rate
@@ -38,7 +38,7 @@ def decibel(noise, signal):
 
 
 def header(tag=1, channels=1, rate=RATE, bits=16, size_riff=None, size_data=None):
-    """44 bytes of a wav; the sizes are SAMPLES_16's if they are not given."""
+    """The 44-byte header of a wav; the sizes default to those of SAMPLES_16."""
     size_data = SAMPLES_16.nbytes if size_data is None else size_data
     size_riff = 36 + size_data if size_riff is None else size_riff
     align = channels * bits // 8
@@ -92,7 +92,7 @@ def test_a_file_and_its_copy_at_the_target_rate_give_the_same_window(tmp_path, n
 
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000])
-def test_a_window_of_an_mp3_is_that_of_the_whole(tmp_path, rate, channels):
+def test_a_window_of_an_mp3_equals_that_of_the_whole_file(tmp_path, rate, channels):
     make_sound(tmp_path / "a.wav", rate, channels=channels)
     run_ffmpeg(["-i", str(tmp_path / "a.wav"), "-b:a", "64k", str(tmp_path / "a.mp3")])
     whole, _ = soundfile.read(tmp_path / "a.mp3")
@@ -104,13 +104,13 @@ def test_a_window_of_an_mp3_is_that_of_the_whole(tmp_path, rate, channels):
         assert decibel(window - source, source) < -20  # nothing is shifted
 
 
-@pytest.mark.parametrize("bits", [["-q:a", "4"], ["-b:a", "64k"]])  # varying, constant
-def test_an_mp3_that_does_not_tell_its_length_is_read_to_its_end(tmp_path, bits):
+@pytest.mark.parametrize("bits", [["-q:a", "4"], ["-b:a", "64k"]])  # variable, constant
+def test_an_mp3_without_a_length_tag_is_read_to_its_end(tmp_path, bits):
     soundfile.write(tmp_path / "a.wav", make_music(6, 44100), 44100)
     options = [*bits, "-metadata", "title=" + "x" * 300, "-write_xing"]
     for told in "01":
         run_ffmpeg(["-i", str(tmp_path / "a.wav"), *options, told, str(tmp_path / f"{told}.mp3")])
-    late = 1105 / 44100  # the encoder's delay; the tag tells of it too
+    late = 1105 / 44100  # the encoder delay, which the tag states as well
     for centre in (1.0, 4.0, 5.5):
         told = read_window(tmp_path / "1.mp3", centre, 8001, 44100)
         untold = read_window(tmp_path / "0.mp3", centre + late + 1e-6, 8001, 44100)
@@ -172,7 +172,7 @@ def test_full_scale_stays_full_scale(tmp_path, name, rate):
 
 
 @pytest.mark.parametrize("rate", [RATE, 44100])
-def test_what_is_louder_is_clipped_and_nothing_is_normalised(tmp_path, rate):
+def test_louder_samples_are_clipped_and_nothing_is_normalised(tmp_path, rate):
     wave = np.linspace(-1.7, 1.7, 2 * rate)
     soundfile.write(tmp_path / "a.wav", wave, rate, subtype="FLOAT")
     window = read_window(tmp_path / "a.wav", 1.0, 2 * RATE - 2000, RATE)
@@ -184,13 +184,13 @@ SIZES = {"streamed": (2**32 - 1, 2**32 - 1), "too long": (2**31 - 1, 2**31 - 1),
 
 
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
-def test_wrong_sizes_in_the_header_do_no_harm(tmp_path, sizes):
+def test_wrong_sizes_in_the_header_are_tolerated(tmp_path, sizes):
     (tmp_path / "a.wav").write_bytes(header(1, 1, RATE, 16, *sizes) + SAMPLES_16.tobytes())
     window = read_window(tmp_path / "a.wav", 9.5, RATE, RATE)
     np.testing.assert_allclose(window[: RATE - 1], SAMPLES_16[-RATE:-1] / 32768, atol=1e-6)
 
 
-def test_what_ffmpeg_writes_to_a_pipe_is_read(tmp_path):
+def test_wavs_that_ffmpeg_piped_are_read(tmp_path):
     wave = make_sound(tmp_path / "a.wav")
     piped = run_ffmpeg(["-i", str(tmp_path / "a.wav"), "-f", "wav", "-"])
     (tmp_path / "b.wav").write_bytes(piped)
@@ -216,9 +216,7 @@ def test_an_mp3_that_is_cut_off_is_read_up_to_there_and_refused_beyond(tmp_path)
     (tmp_path / "cut.mp3").write_bytes(content[: len(content) // 2])
     window, whole = (read_window(tmp_path / name, 2.0, 4001, RATE) for name in ("cut.mp3", "whole.mp3"))
     np.testing.assert_allclose(window, whole, atol=1e-4)
-    with pytest.raises(
-        UserError, match=r"cut\.mp3: .*no sound at 8\.8 s, though 10\.0 s are promised: cut off"
-    ):
+    with pytest.raises(UserError, match=r"cut\.mp3: .*no sound at 8\.8 s of 10\.0 s: truncated"):
         read_window(tmp_path / "cut.mp3", 9.0, 4001, RATE)
 
 
@@ -236,7 +234,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_content_counts_not_the_name(tmp_path, name, monkeypatch):
+def test_the_format_comes_from_the_content_not_the_name(tmp_path, name, monkeypatch):
     monkeypatch.chdir(tmp_path)
     wave = make_sound(name, format="WAV")
     np.testing.assert_allclose(read_window(name, 5.0, 101, RATE), wave[5 * RATE - 50 :][:101], atol=1e-4)
@@ -262,7 +260,7 @@ FOREIGN = "not a wav or mp3 file, or damaged"
 
 
 def bad_contents(folder):
-    """{name: (content, words of the error)} of files that are no sound, or none that can be read."""
+    """{name: (content, part of the error)} of files that are not audio or cannot be read."""
     make_sound(folder / "good.mp3")
     run_ffmpeg(["-i", str(folder / "good.mp3"), "-c:a", "aac", str(folder / "good.m4a")])
     Image.new("RGB", (60, 40)).save(folder / "good.jpg")
@@ -288,8 +286,8 @@ def bad_contents(folder):
         "damaged.mp3": (mp3[:1000] + noise, "cannot be read as sound"),
         "riff.wav": (header()[:12], "No 'data' chunk"),
         "half_a_header.wav": (header()[:36], "No 'data' chunk"),
-        "header.wav": (header(), "holds no sound"),
-        "size_0.wav": (header(size_data=0) + raw, "holds no sound"),
+        "header.wav": (header(), "contains no sound"),
+        "size_0.wav": (header(size_data=0) + raw, "contains no sound"),
         "codec.wav": (header(tag=0x1234) + raw, "Malformed 'fmt ' chunk"),
         "channels_0.wav": (header(channels=0) + raw, "Channel count is zero"),
         "channels_2000.wav": (header(channels=2000) + raw, "Too many channels"),
@@ -300,7 +298,7 @@ def bad_contents(folder):
 
 @pytest.fixture(scope="module")
 def bad_sounds(tmp_path_factory):
-    """(folder, {name: words of the error}); not all of them are there."""
+    """(folder, {name: part of the error}); some of the files do not exist."""
     folder = tmp_path_factory.mktemp("bad")
     words = dict(NOT_THERE)
     for name, (content, text) in bad_contents(folder).items():
@@ -316,7 +314,7 @@ def bad_sounds(tmp_path_factory):
     return folder, words
 
 
-def test_each_bad_sound_is_an_error_of_one_line_that_names_it(bad_sounds):
+def test_bad_audio_is_a_one_line_error_that_names_the_file(bad_sounds):
     folder, words = bad_sounds
     assert len(words) >= 36
     for name, text in words.items():
@@ -329,7 +327,7 @@ def test_each_bad_sound_is_an_error_of_one_line_that_names_it(bad_sounds):
         assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
-def test_only_the_window_need_be_sound(tmp_path):
+def test_only_the_window_must_be_valid(tmp_path):
     wave = np.full(10 * RATE, 0.5)
     wave[5 * RATE] = np.nan
     soundfile.write(tmp_path / "a.wav", wave, RATE, subtype="FLOAT")
@@ -342,5 +340,5 @@ def test_only_the_window_is_read_of_a_wav(tmp_path):
     path = tmp_path / "a.wav"
     path.write_bytes(header(size_data=2**31 - 64))
     with open(path, "r+b") as file:
-        file.truncate(2**31 - 20)  # 27 hours that take no room on the disk, and none in memory
+        file.truncate(2**31 - 20)  # 27 hours, as a sparse file
     assert not read_window(path, 24 * 3600, 65535, RATE).any()

@@ -1,4 +1,4 @@
-"""What `create_index_files.py --check` finds, and what it doesn't mind."""
+"""What `create_index_files.py --check` reports, and what it accepts."""
 
 import pytest
 
@@ -24,12 +24,12 @@ def run(root, *flags):
 
 
 def problems(*paths):
-    """{(is_error, kind): cases} of all files."""
+    """{(is_error, kind): cases} over all files."""
     sections = check_lists([str(path) for path in paths], 8, 0.5)
     return {(p.is_error, p.kind): p.cases for section in sections for p in section.problems}
 
 
-def test_what_was_just_made_is_good(root, capsys):
+def test_new_index_files_have_no_problems(root, capsys):
     capsys.readouterr()
     assert run(root) == 0
     printed = capsys.readouterr().out
@@ -48,7 +48,7 @@ def test_what_was_just_made_is_good(root, capsys):
     assert printed.endswith("6 files: 0 errors, 0 warnings\n")
 
 
-def test_index_of_another_pipeline_is_good(root, monkeypatch):
+def test_an_index_of_another_pipeline_has_no_problems(root, monkeypatch):
     make_clip(root, "flute/old", "frame", "", ".mp3", num_frames=8)
     monkeypatch.chdir(root)
     (root / "old.csv").write_text("audio/flute/old.mp3,./frame/flute/old,8\r\n")
@@ -77,10 +77,10 @@ def test_all_bad_rows_are_named(root, capsys):
     printed = capsys.readouterr().out
     for line in (1, len(rows) + 2, len(rows) + 3):
         assert f"{path}:{line}: expected" in printed
-    assert "error: rows that cannot be read: 3" in printed
+    assert "error: malformed rows: 3" in printed
     (root / "empty.csv").write_text("")
     cases = problems(root / "empty.csv", root / "gone.csv", root / "val.csv")
-    assert list(cases) == [(True, "rows that cannot be read")]
+    assert list(cases) == [(True, "malformed rows")]
     assert run(root, root / "gone.csv") == 1
 
 
@@ -91,7 +91,7 @@ def test_missing_and_short_media_are_errors(root, capsys):
     (root / "audio/flute/f0.wav").unlink()
     (root / "audio/flute/f1.wav").write_bytes(b"RIFF")
     make_clip(root, "flute/f2", num_frames=None, seconds=0.4)
-    make_clip(root, "flute/f3", num_frames=None, seconds=9)  # longer is as good
+    make_clip(root, "flute/f3", num_frames=None, seconds=9)  # longer is fine
     (root / "frames/flute/f4.mp4/000008.jpg").unlink()
     (root / "frames/flute/f5.mp4").rename(root / "frames/flute/moved")
     (root / "frames/tuba/t0.mp4/000003.jpg").rename(root / "frames/tuba/t0.mp4/000009.jpg")
@@ -105,13 +105,13 @@ def test_missing_and_short_media_are_errors(root, capsys):
     assert found == {
         (True, "no sound"): [f"{root}/all.csv:7: {audio}/flute/f0.wav"],
         (True, "sound shorter than the frames"): [
-            f"{root}/all.csv:9: {audio}/flute/f2.wav: 0.4 s, the frames are 1.0 s"
+            f"{root}/all.csv:9: {audio}/flute/f2.wav: 0.4 s, the frames span 1.0 s"
         ],
         (True, "fewer frames than the row says"): [
             f"{root}/all.csv:11: {frames}/flute/f4.mp4: 7, the row says 8"
         ],
-        (True, "no folder of frames"): [f"{root}/all.csv:12: {frames}/flute/f5.mp4"],
-        (True, "frames not numbered without a gap"): [f"{root}/all.csv:13: {frames}/tuba/t0.mp4/000003.jpg"],
+        (True, "no frames folder"): [f"{root}/all.csv:12: {frames}/flute/f5.mp4"],
+        (True, "gap in the frame numbers"): [f"{root}/all.csv:13: {frames}/tuba/t0.mp4/000003.jpg"],
     }
     assert run(root, root / "all.csv") == 1
     capsys.readouterr()
@@ -123,7 +123,7 @@ def test_the_same_clip_twice_is_an_error_and_a_video_in_two_categories_a_warning
     train = read_index(root / "train.csv")
     write_index(root / "twice.csv", [*train, train[0]])
     assert problems(root / "twice.csv") == {
-        (True, "clips or mixtures more than once"): [f"{train[0].name}: 2 rows"]
+        (True, "duplicate clips or mixtures"): [f"{train[0].name}: 2 rows"]
     }
     make_clip(root, "cello/f0", num_frames=8)
     make_clip(root, "banjo/f0", num_frames=8)
@@ -142,7 +142,7 @@ def test_mixtures_are_checked_as_such(root):
     e0, e1, f0 = clips[0], clips[1], clips[3]
     write_mixtures(root / "mix.csv", [(e0, f0), (f0, e0), (e0, e1), (e0, e0)])
     assert problems(root / "mix.csv") == {
-        (True, "clips or mixtures more than once"): [f"{e0.name}; {f0.name}: 2 rows"],
+        (True, "duplicate clips or mixtures"): [f"{e0.name}; {f0.name}: 2 rows"],
         (True, "mixtures of a video with itself"): [f"{root}/mix.csv:4: {e0.name}; {e0.name}"],
         (False, "mixtures of one category"): [f"{root}/mix.csv:3: {e0.name}; {e1.name}"],
     }
@@ -154,7 +154,7 @@ def test_every_shared_id_is_an_error(root, capsys):
     capsys.readouterr()
     assert run(root) == 1
     printed = capsys.readouterr().out
-    first = f"{root}/train.csv and {root}/val.csv\n  error: ids in both: 2\n"
+    first = f"{root}/train.csv and {root}/val.csv\n  error: ids in both files: 2\n"
     assert first + "".join(f"    {video}\n" for video in sorted(clip.id for clip in train[:2])) in printed
     assert "6 files: 2 errors, 0 warnings" in printed
 
@@ -174,25 +174,25 @@ def test_mixtures_may_be_of_the_clips_for_evaluation(root, name, mixtures, fine)
     write_index(root / name, clips)
     write_mixtures(root / mixtures, [(clips[0], clips[-1])])
     found = problems(root / name, root / mixtures)
-    assert found == ({} if fine else {(True, "ids in both"): sorted([clips[0].id, clips[-1].id])})
+    assert found == ({} if fine else {(True, "ids in both files"): sorted([clips[0].id, clips[-1].id])})
 
 
 def test_mixture_lists_may_share_and_index_files_may_not(root):
     val = read_index(root / "val.csv")
     assert problems(root / "val_mix2.csv", root / "val_mix3.csv") == {}
     write_index(root / "copy.csv", val)
-    assert list(problems(root / "val.csv", root / "copy.csv")) == [(True, "ids in both")]
+    assert list(problems(root / "val.csv", root / "copy.csv")) == [(True, "ids in both files")]
     assert problems(root / "val.csv", root / "val.csv") == {}
 
 
-def test_videos_are_told_apart_by_id_alone(root):
+def test_videos_are_identified_by_id_alone(root):
     clips = read_index(root / "train.csv")
     elsewhere = [clip._replace(path_audio=f"/x/cello/{clip.id}.mp3") for clip in clips[:3]]
     assert shared_ids(clips, elsewhere) == sorted(clip.id for clip in clips[:3])
     assert shared_ids(clips[:3], clips[3:]) == []
 
 
-def test_examples_are_few_unless_all_are_asked_for(root, capsys):
+def test_few_cases_are_listed_without_verbose(root, capsys):
     write_index(
         root / "gone.csv", [Clip(f"x/a/{n:02d}.wav", f"{root}/frames/flute/f0.mp4", 8) for n in range(14)]
     )

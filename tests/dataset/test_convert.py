@@ -1,4 +1,4 @@
-"""One video -> frames and sound, on videos that the tests make."""
+"""Convert single videos, which the tests make, to frames and audio."""
 
 import os
 
@@ -16,12 +16,12 @@ from tests.videos import HEIGHT, SOUND_RATE, WIDTH, make_bad, make_video, remux,
 from utils import UserError, run_ffmpeg
 
 FPS, RATE = Settings().fps, Settings().rate
-BLACK, STEP = 16, 3  # grey levels: of the first picture, and between two
+BLACK, STEP = 16, 3  # grey levels: of the first frame, and between two
 FLASH = 0.2  # seconds
 
 
 def converted(path, out, **options):
-    """Grey level of each picture, and the sound (samples, rate)."""
+    """The grey level of each frame, and the audio (samples, rate)."""
     convert(path, out / "frames", out / "sound.wav", out, Settings(**options))
     names = sorted(name for name in os.listdir(out / "frames") if name.endswith(".jpg"))
     assert names == [f"{number:06d}.jpg" for number in range(1, len(names) + 1)]
@@ -30,7 +30,7 @@ def converted(path, out, **options):
 
 
 @pytest.mark.parametrize("fps", [5, 24, 25, 30])
-def test_picture_k_is_the_last_of_its_eighth_of_a_second(tmp_path, fps):
+def test_frame_k_is_the_last_of_its_eighth_of_a_second(tmp_path, fps):
     num = min(3 * fps, 75)
     video = make_video(tmp_path / "a.mkv", BLACK + STEP * np.arange(num), fps, tone(num / fps))
     levels, _, _ = converted(video, tmp_path)
@@ -38,17 +38,17 @@ def test_picture_k_is_the_last_of_its_eighth_of_a_second(tmp_path, fps):
     shown = np.round((levels - BLACK) / STEP) / fps  # seconds
     wait = np.arange(1, len(levels) + 1) / FPS - shown
     assert wait.min() > 0
-    assert wait.max() < 1 / fps + 0.001  # the container's clock counts milliseconds
+    assert wait.max() < 1 / fps + 0.001  # the container's timestamps are in milliseconds
 
 
-def test_number_of_pictures_and_samples(good_video, tmp_path):
+def test_number_of_frames_and_samples(good_video, tmp_path):
     levels, wave, rate = converted(good_video, tmp_path)
     assert len(levels) == 3 * FPS
     assert rate == RATE
     assert abs(len(wave) - 3 * RATE) < 0.05 * RATE
 
 
-EVENTS = np.array([0.83, 1.59, 2.41, 3.3, 4.17, 4.9])  # seconds: their phases in an eighth differ
+EVENTS = np.array([0.83, 1.59, 2.41, 3.3, 4.17, 4.9])  # seconds, at different phases of an eighth
 CLOCKS = {
     "25 fps": np.arange(0, 6, 1 / 25),
     "29.97 fps": np.arange(0, 6, 1001 / 30000),
@@ -62,7 +62,7 @@ LATE = {"together": (0, 0), "sound late": (0, 0.7), "picture late": (0.7, 0)}
 @pytest.mark.parametrize("clock", CLOCKS)
 def test_flashes_and_clicks_stay_together(tmp_path, clock, late, suffix):
     begin = LATE[late]
-    # Each flash begins with a picture, and its click sounds at that moment.
+    # Each flash starts with a frame, and its click at the same moment.
     times = np.union1d(CLOCKS[clock], (EVENTS - begin[0]) if clock == "variable rate" else [])
     on = times[[np.argmin(np.abs(times - (event - begin[0]))) for event in EVENTS]]
     bright = ((times[:, None] >= on - 1e-6) & (times[:, None] < on + FLASH - 1e-6)).any(axis=1)
@@ -71,12 +71,12 @@ def test_flashes_and_clicks_stay_together(tmp_path, clock, late, suffix):
         sound[start : start + 8] = 0.9
     video = make_video(tmp_path / f"a{suffix}", np.where(bright, 220, 30), 25, sound, late=begin, times=times)
     levels, _, _ = converted(video, tmp_path)
-    flashes = np.flatnonzero((levels > 125) & (np.append(0, levels[:-1]) < 125)) + 1  # numbers of pictures
+    flashes = np.flatnonzero((levels > 125) & (np.append(0, levels[:-1]) < 125)) + 1  # frame numbers
     assert len(flashes) == len(EVENTS)
     for number, event in zip(flashes, on + begin[0], strict=True):
         seconds = (number - 0.5) / FPS
-        window = read_window(tmp_path / "sound.wav", seconds, RATE // 4, RATE)  # as the data set pairs them
-        click = (np.abs(window).argmax() - RATE // 8) / RATE  # after the picture's time
+        window = read_window(tmp_path / "sound.wav", seconds, RATE // 4, RATE)  # as dataset.music pairs them
+        click = (np.abs(window).argmax() - RATE // 8) / RATE  # after the frame's time
         assert abs(seconds + click - event) < 0.005
         assert abs(click) <= 0.5 / FPS + 0.001
 
@@ -140,14 +140,14 @@ def test_a_rotated_video_stands_upright(good_video, tmp_path):
 
 
 @pytest.mark.parametrize("pixels", ["yuv444p", "yuv420p10le", "gray", "yuva420p", "rgb24"])
-def test_other_pixels_keep_their_brightness(tmp_path, pixels):
+def test_other_pixel_formats_keep_their_brightness(tmp_path, pixels):
     video = make_video(tmp_path / "a.mkv", [100] * 25, 25, tone(1))
     run_ffmpeg(["-i", str(video), "-pix_fmt", pixels, "-c:v", "ffv1", "-c:a", "copy", f"{tmp_path}/b.mkv"])
     levels, _, _ = converted(tmp_path / "b.mkv", tmp_path)
     assert np.abs(levels - 100).max() < 2
 
 
-def test_a_size_that_changes_on_the_way_moves_nothing(tmp_path):
+def test_a_frame_size_that_changes_midway_shifts_nothing(tmp_path):
     parts = [
         make_video(tmp_path / "1.ts", [30] * 50, 25, tone(2), codec="aac"),
         make_video(tmp_path / "2.ts", [220] * 50, 25, tone(2), size=(96, 80), codec="aac"),
@@ -180,17 +180,17 @@ def test_other_rates_are_made(good_video, tmp_path):
 
 
 @pytest.mark.parametrize(("pictures", "sound"), [(3, 2), (2, 3)])
-def test_the_shorter_of_pictures_and_sound_counts(tmp_path, pictures, sound):
+def test_the_longer_of_frames_and_audio_is_trimmed(tmp_path, pictures, sound):
     video = make_video(tmp_path / "a.mkv", [9] * 25 * pictures, 25, tone(sound))
     result = convert(video, tmp_path / "frames", tmp_path / "sound.wav", tmp_path)
     assert result.num_frames == pytest.approx(2 * FPS, abs=1)
     assert result.seconds == pytest.approx(2, abs=0.1)
-    assert result.note == f"pictures for {pictures}.0 s, sound for {sound}.0 s: the shorter counts"
+    assert result.note == f"frames for {pictures}.0 s, audio for {sound}.0 s: the longer was trimmed"
     again = convert(video, tmp_path / "frames", tmp_path / "sound.wav", tmp_path)
     assert again == result._replace(made=False)
 
 
-def test_what_cannot_be_used_is_named_and_leaves_nothing(good_video, tmp_path):
+def test_unusable_videos_are_reported_and_leave_no_files(good_video, tmp_path):
     reasons = make_bad(good_video, tmp_path)
     (tmp_path / "work").mkdir()
     for name, reason in reasons.items():
@@ -202,15 +202,15 @@ def test_what_cannot_be_used_is_named_and_leaves_nothing(good_video, tmp_path):
     assert os.listdir(tmp_path / "work") == []
 
 
-def test_a_clock_that_jumps_is_refused(tmp_path, monkeypatch):
+def test_timestamps_that_jump_are_rejected(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "MAX_SECONDS", 20)
     times = np.append(np.arange(50) / 25, 100 + np.arange(50) / 25)
     video = make_video(tmp_path / "a.mkv", [9] * 100, 25, tone(4), times=times)
-    with pytest.raises(UserError, match="or its clock is broken"):
+    with pytest.raises(UserError, match="or its timestamps are broken"):
         converted(video, tmp_path)
 
 
-def test_interrupted_work_leaves_nothing(good_video, tmp_path, monkeypatch):
+def test_interrupted_work_leaves_no_files(good_video, tmp_path, monkeypatch):
     def interrupted(arguments, **_):
         raise KeyboardInterrupt
 
@@ -220,8 +220,8 @@ def test_interrupted_work_leaves_nothing(good_video, tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
-def test_what_is_there_and_holds_nothing_is_an_error(good_video, tmp_path):
+def test_an_empty_existing_output_is_an_error(good_video, tmp_path):
     (tmp_path / "sound.wav").touch()
-    with pytest.raises(UserError, match=r"sound.wav: was there before and holds nothing"):
+    with pytest.raises(UserError, match=r"sound.wav: already exists and is empty"):
         converted(good_video, tmp_path)
     assert (tmp_path / "sound.wav").stat().st_size == 0

@@ -1,4 +1,4 @@
-"""The demonstration set: what is said of its clips is true of them."""
+"""The demo set: its clips are what their ground truth says."""
 
 import collections
 import itertools
@@ -80,7 +80,7 @@ def test_other_seed_other_clips(folder, tmp_path):
     assert (tmp_path / "videos/flute" / f"{task.id}.mp4").read_bytes() != first.read_bytes()
 
 
-def test_second_run_only_mends(folder, capsys):
+def test_second_run_only_makes_missing_files(folder, capsys):
     before = {path: os.stat(path).st_mtime_ns for path in folder.rglob("*.*")}
     (lost,) = folder.glob("videos/violin/*.mp4")
     data = lost.read_bytes()
@@ -150,9 +150,9 @@ def test_players_move_with_the_notes_within_their_box(category):
     assert changes.sum() == inside.sum()
 
 
-def test_players_as_wide_as_their_slot_have_a_place():
+def test_players_as_wide_as_their_slot_fit():
     for seed in range(100):
-        left = 0.37 * seed  # so that rounding goes either way
+        left = 0.37 * seed  # so that some round up, others down
         player = picture._place(
             np.random.default_rng(seed), "accordion", [Note(0, 1, 60, 0)], left, left + 90, 1
         )
@@ -161,7 +161,7 @@ def test_players_as_wide_as_their_slot_have_a_place():
 
 
 def test_registers_overlap_too_much_to_tell_instruments_apart_by_pitch():
-    """The best threshold between two instruments puts (1 - KS) / 2 of the notes on the wrong side."""
+    """The best pitch threshold between two instruments misclassifies (1 - KS) / 2 of the notes."""
     pitches = {
         category: [n.pitch for seed in range(150) for n in compose(np.random.default_rng(seed), category, 24)]
         for category in INSTRUMENTS
@@ -172,7 +172,7 @@ def test_registers_overlap_too_much_to_tell_instruments_apart_by_pitch():
     assert max(map(max, pitches.values())) <= PITCH_HIGH
 
 
-def test_levels_say_nothing_of_the_instrument_and_most_windows_sound():
+def test_levels_do_not_reveal_the_instrument_and_few_windows_are_silent():
     for category in INSTRUMENTS:
         levels = []
         for seed in range(3):
@@ -197,7 +197,7 @@ def test_notes_are_in_tune(program, pitch):
     assert 12 * abs(np.log2(found / period)) < 0.3
 
 
-def test_struck_notes_die_away_and_bowed_ones_do_not():
+def test_struck_notes_decay_and_bowed_ones_do_not():
     font = SoundFont(default_path())
     for category, instrument in INSTRUMENTS.items():
         note = font.note(instrument.programs[0], 67, 1.0)
@@ -222,45 +222,45 @@ def test_pairs_are_spread_evenly():
         ["--seed", "x"],
     ],
 )
-def test_bad_numbers_are_told(words, capsys):
+def test_bad_numbers_are_rejected(words, capsys):
     with pytest.raises(SystemExit) as stop:
         make_parser().parse_args(words)
     assert stop.value.code == 2
     assert f"{words[0]}: expected a whole number from" in capsys.readouterr().err
 
 
-def test_other_settings_are_told(folder, capsys):
+def test_other_settings_are_an_error(folder, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["--out", str(folder), *SMALL, "--seed", "5"])
     assert stop.value.code == 2
     error = capsys.readouterr().err
-    assert "seed 0, asked for 5" in error
+    assert "seed 0 instead of 5" in error
     assert str(folder) in error
     assert "choose another --out" in error
 
 
 @pytest.mark.parametrize("text", ["nonsense", "[]"])
-def test_broken_settings_are_told(tmp_path, capsys, text):
+def test_broken_settings_are_an_error(tmp_path, capsys, text):
     (tmp_path / "demo.json").write_text(text)
     with pytest.raises(SystemExit):
         main(["--out", str(tmp_path), *SMALL])
     assert "demo.json: expected" in capsys.readouterr().err
 
 
-def test_a_file_in_the_way_is_told(tmp_path, capsys):
+def test_a_file_in_the_way_is_an_error(tmp_path, capsys):
     (tmp_path / "taken").write_text("")
     with pytest.raises(SystemExit):
         main(["--out", str(tmp_path / "taken"), *SMALL])
     assert "taken: cannot be written" in capsys.readouterr().err
 
 
-def test_missing_soundfont_is_told(monkeypatch):
+def test_missing_soundfont_is_an_error(monkeypatch):
     monkeypatch.setattr(soundfont.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="install pretty_midi"):
         default_path()
 
 
-def test_failed_encoding_is_told(tmp_path):
+def test_failed_encoding_is_an_error(tmp_path):
     frame = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     with pytest.raises(UserError, match="ffmpeg failed"):
         encode([frame] * 50, str(tmp_path / "none.wav"), str(tmp_path / "video.mp4"))

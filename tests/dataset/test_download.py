@@ -1,4 +1,4 @@
-"""The download of MUSIC: yt-dlp itself, against a server on loopback that refuses, stalls or lies."""
+"""The download of MUSIC: yt-dlp itself, with a local server that refuses, stalls or sends something else."""
 
 import csv
 import errno
@@ -30,8 +30,8 @@ from dataset.ledger import Ledger
 from tests.helpers import PROJECT
 from utils import run_ffmpeg
 
-A, B, C = "aaaaaaaaaaa", "-bbbbbbbbb-", "__ccccccc__"  # ids may begin with a dash
-ODD = "$HOME ~ 100%(id)s"  # a folder's name
+A, B, C = "aaaaaaaaaaa", "-bbbbbbbbb-", "__ccccccc__"  # ids may start with a dash
+ODD = "$HOME ~ 100%(id)s"  # name of a folder
 ONE, MANY = {"violin": [A]}, {"violin": [f"video{number:06d}" for number in range(30)]}
 DASH = (
     '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT1S"><Period>'
@@ -40,14 +40,14 @@ DASH = (
 )
 TRACK = '<Representation id="{0}" height="{1}" codecs="{2}"><BaseURL>/{0}</BaseURL></Representation>'
 
-# What the server does. body: None for the video; cut: bytes after which it closes, or stalls.
+# A server's answer. body: None for the video; cut: bytes after which it closes the connection, or stalls.
 Answer = namedtuple("Answer", "status body kind cut stall", defaults=[200, None, "video/mp4", None, False])
-WHOLE = Answer()  # yt-dlp asks twice: what is there, and for the thing itself
+WHOLE = Answer()  # yt-dlp sends two requests: one for the headers, one for the file
 PAGE = Answer(body=b"<html><body>Sorry</body></html>", kind="text/html")
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `video` at every address, but first what `answers` lists for its last word."""
+    """Serves `video` at every URL, after the `answers` listed for the URL's last component."""
 
     daemon_threads = True
 
@@ -80,7 +80,7 @@ class Handler(BaseHTTPRequestHandler):
         try:
             self.wfile.write(body[first:][: answer.cut])
         except ConnectionError:
-            return  # yt-dlp had seen enough
+            return  # yt-dlp closed the connection
         if answer.stall:
             server.stalled.set()
             server.released.wait()
@@ -91,7 +91,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory):
-    """The bytes of a second of pictures with a tone."""
+    """The bytes of a one-second video with a tone."""
     path = tmp_path_factory.mktemp("video") / "a.mp4"
     inputs = ["-f", "lavfi", "-i", "testsrc=size=64x48:rate=10", "-f", "lavfi", "-i", "sine"]
     run_ffmpeg([*inputs, "-t", "1", "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(path)])
@@ -109,14 +109,14 @@ def server(video):
 
 @pytest.fixture
 def videos(tmp_path, monkeypatch):
-    """A folder to come. No proxy for loopback; the log handler of the command goes with its stderr."""
+    """A folder that does not exist yet. No proxy for localhost; the command's log handler is removed."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     yield tmp_path / "videos"
     logging.basicConfig(handlers=[logging.NullHandler()], force=True)
 
 
 def arguments(server, videos, categories, *more):
-    """A command line for a list: quick, and one request after another."""
+    """The arguments for a list: short pauses, one request at a time."""
     path = videos.parent / "list.json"
     path.write_text(json.dumps({"version": "1.0", "videos": categories}))
     flags = ["--videos", videos, "--url-template", f"{server.url}/watch?v={{id}}", "--jobs", 1, "--wait", 0]
@@ -140,18 +140,18 @@ def states(videos):
 
 
 def files(folder):
-    """All files under `folder`, but for the lock."""
+    """All files under `folder`, except the lock."""
     paths = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
     return {path.relative_to(folder).as_posix() for path in paths}
 
 
 def fetched(videos):
-    """The bytes of the one video, if nothing else lies there."""
+    """The bytes of the only video; there must be no other file."""
     assert files(videos) == {"ledger.csv", f"violin/{A}.mp4"}
     return (videos / "violin" / f"{A}.mp4").read_bytes()
 
 
-def test_videos_come_whole_and_once(server, videos, capsys):
+def test_videos_are_complete_and_downloaded_once(server, videos, capsys):
     categories = {"violin": [A, B, A], ODD: [C, A]}
     assert run(server, videos, categories, "--jobs", 3) == 0
     names = (f"violin/{A}", f"violin/{B}", f"{ODD}/{C}", f"{ODD}/{A}")
@@ -188,7 +188,7 @@ def test_gone_is_remembered(server, videos, answers):
 
 @pytest.mark.parametrize("when", [0, 1])
 @pytest.mark.parametrize("answer", [403, 429, 500, 503, "stall"])
-def test_what_passes_is_asked_again(server, videos, answer, when):
+def test_temporary_errors_are_retried(server, videos, answer, when):
     answer = Answer(cut=3000, stall=True) if answer == "stall" else Answer(answer)
     server.answers[A] = [WHOLE] * when + [answer]
     assert run(server, videos, ONE, "--timeout", 1) == 0
@@ -197,7 +197,7 @@ def test_what_passes_is_asked_again(server, videos, answer, when):
 
 
 @pytest.mark.parametrize("attempts", [1, 2])
-def test_cut_transfer_is_continued_by_this_run_or_the_next(server, videos, attempts):
+def test_interrupted_transfer_is_resumed_by_this_run_or_the_next(server, videos, attempts):
     server.answers[A] = [WHOLE, Answer(cut=3000)]
     if attempts == 1:
         assert run(server, videos, ONE, "--attempts", 1) == 1
@@ -216,7 +216,7 @@ def test_cut_transfer_is_continued_by_this_run_or_the_next(server, videos, attem
         (Answer(body=b""), "Did not get any data"),
     ],
 )
-def test_failure_is_told_and_tried_again_by_the_next_run(server, videos, answer, reason, capsys):
+def test_failure_is_reported_and_retried_by_the_next_run(server, videos, answer, reason, capsys):
     server.answers[A] = [answer] * 6
     assert run(server, videos, {"violin": [A, B]}, "--attempts", 3) == 1
     assert states(videos) == {A: "failed", B: "had"}
@@ -244,7 +244,7 @@ def test_at_most_480_lines_with_sound_in_one_mp4(server, videos, tmp_path):
 
 
 def start(*args):
-    """The command in a process of its own; as if from a terminal, whatever started the tests."""
+    """The command in its own process, with Ctrl-C enabled even if the tests run in the background."""
     program = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
     program += "runpy.run_module('dataset.download', run_name='__main__')"
     argv = [sys.executable, "-c", program, *arguments(*args)]
@@ -252,7 +252,7 @@ def start(*args):
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_interrupted_run_goes_on(server, videos, how):
+def test_interrupted_run_resumes(server, videos, how):
     server.answers[B] = [WHOLE, Answer(cut=3000, stall=True)]
     with start(server, videos, {"violin": [A, B, C]}, "--timeout", 300) as process:
         assert server.stalled.wait(60)
@@ -270,10 +270,10 @@ def test_interrupted_run_goes_on(server, videos, how):
     assert files(videos) == {"ledger.csv", *(f"violin/{name}.mp4" for name in (A, B, C))}
 
 
-def test_second_process_is_kept_out(server, videos, capsys):
+def test_second_process_is_locked_out(server, videos, capsys):
     with Ledger(str(videos / "ledger.csv"), COLUMNS, num_keys=2):
         assert run(server, videos, ONE) == 2
-    assert "running already" in capsys.readouterr().err
+    assert "already running" in capsys.readouterr().err
     assert server.asked == []
 
 
@@ -289,13 +289,13 @@ def test_cookies_are_passed_on_and_their_file_is_left_alone(server, videos, tmp_
     assert capsys.readouterr().err.count("error: cookies cannot be read: ") == 2
 
 
-def test_run_that_is_hopeless_stops(server, videos, capsys):
+def test_hopeless_run_stops(server, videos, capsys):
     server.answers = {name: [Answer(429), Answer(403)] for name in MANY["violin"]}
     assert run(server, videos, MANY, "--attempts", 2) == 2
-    assert "5 failures in a row: the server turns this machine away" in capsys.readouterr().err
+    assert "5 failures in a row: the server refuses this machine" in capsys.readouterr().err
     assert list(states(videos).values()) == ["failed"] * 5
     with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))  # and nobody listens
+        closed.bind(("127.0.0.1", 0))  # not listening
         address = f"http://127.0.0.1:{closed.getsockname()[1]}/{{id}}"
         assert run(server, videos, MANY, "--url_template", address) == 2
     assert "3 failures in a row: the server cannot be reached" in capsys.readouterr().err
@@ -305,20 +305,20 @@ def test_run_that_is_hopeless_stops(server, videos, capsys):
     assert list(states(videos).values()) == ["had"] * 6
 
 
-def test_entries_that_are_none_reach_neither_server_nor_disk(server, videos, capsys):
+def test_invalid_entries_reach_neither_server_nor_disk(server, videos, capsys):
     ids = ["../../etc/x", "; rm -rf ~ ", "$(reboot)aa", A + "\n", A + "a", "", 5, None, ["x"], A]
     folders = ["..", "a/b", "", ".hidden", "a\nb", "a\\b", "x" * 61, "\ud800"]
     assert run(server, videos, {"violin": ids} | {folder: [B] for folder in folders}) == 0
     assert server.names() == {A}
     assert files(videos.parent) == {"list.json", "videos/ledger.csv", f"videos/violin/{A}.mp4"}
     output = capsys.readouterr()
-    assert output.err.count("list.json: no id of a video: ") == len(ids) - 1
-    assert output.err.count("list.json: no name for a folder: ") == len(folders)
-    assert f"{len(ids) - 1 + len(folders)} entries of the lists were left out" in output.out
+    assert output.err.count("list.json: not a video id: ") == len(ids) - 1
+    assert output.err.count("list.json: not a valid folder name: ") == len(folders)
+    assert f"{len(ids) - 1 + len(folders)} entries of the lists were skipped" in output.out
 
 
 @pytest.mark.parametrize("text", ["<html>", "[]", '{"videos": 5}', '{"violin": "x"}', "[" * 9999])
-def test_file_that_is_no_list_is_named(server, videos, capsys, tmp_path, text):
+def test_invalid_list_is_named(server, videos, capsys, tmp_path, text):
     (tmp_path / "other.json").write_text(text)
     assert run(server, videos, {}, "--list", tmp_path / "other.json") == 2
     assert re.fullmatch(r'error: .*other.json: expected .*{"videos": {.*\n', capsys.readouterr().err)
@@ -331,7 +331,7 @@ def test_published_lists_are_fetched_once_and_kept(server, videos, capsys):
     server.answers[name] = [Answer(404), PAGE, Answer(body=json.dumps({"tuba": [A]}).encode())]
     for complaint in ("404", "expected JSON"):
         assert run(server, videos, {}, *flags) == 2
-        assert re.search(f"{name}: cannot be fetched: .*{complaint}.*--list\n", capsys.readouterr().err)
+        assert re.search(f"{name}: cannot be downloaded: .*{complaint}.*--list\n", capsys.readouterr().err)
         assert not videos.exists()
     for _ in range(2):
         assert run(server, videos, {"violin": [B]}, *flags) == 0
@@ -349,7 +349,7 @@ def test_choice_of_categories_and_numbers(server, videos, capsys):
 
 
 def judged(error):
-    """The outcome of an error that an extractor raises inside yt-dlp."""
+    """The outcome for an error that an extractor raises inside yt-dlp."""
 
     def fail(*_):
         raise error
@@ -382,7 +382,7 @@ def judged(error):
         (GONE, GeoRestrictedError("Not here")),
     ],
 )
-def test_errors_are_told_apart(kind, error):
+def test_errors_are_classified(kind, error):
     words, cause = (error, None) if isinstance(error, str) else ("Please sign in", error)
     assert judged(ExtractorError(words, cause=cause, expected=True))[:2] == (kind, words)
     assert cause is None or judged(cause).kind == kind

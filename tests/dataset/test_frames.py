@@ -1,4 +1,4 @@
-"""Pictures: sizes, crops, mirrors, colours and what cannot be read."""
+"""Frames: sizes, crops, flips, colours and unreadable files."""
 
 import io
 import os
@@ -19,7 +19,7 @@ COLOUR = 200, 100, 50
 
 @pytest.fixture
 def folder(tmp_path):
-    """Three pictures of 80 × 60 with a ramp from left to right in red, from top to bottom in green."""
+    """Three frames of 80 × 60 pixels: red rises from left to right, green from top to bottom."""
     red, green = np.meshgrid(np.linspace(0, 255, 80), np.linspace(0, 255, 60))
     for k in (1, 2, 3):
         pixels = np.stack([red, green, np.full_like(red, 40 * k)], axis=2).astype(np.uint8)
@@ -35,11 +35,11 @@ def encode(image, kind="JPEG", **options):
 
 
 def make_ycck():
-    """A JPEG as Photoshop writes it: inks as luma and chroma, all inverted. Pillow writes only plain CMYK."""
+    """A JPEG as Photoshop writes it: YCCK, inverted. Pillow writes only plain CMYK."""
     cyan, magenta, yellow, black = Image.new("RGB", (64, 48), COLOUR).convert("CMYK").split()
     inks = Image.merge("RGB", (cyan, magenta, yellow)).convert("YCbCr").split()
     content = bytearray(encode(Image.merge("CMYK", [*(i.point(lambda v: 255 - v) for i in inks), black])))
-    content[content.find(b"Adobe") + 11] = 2  # the mark that says YCCK
+    content[content.find(b"Adobe") + 11] = 2  # the flag for YCCK
     return bytes(content)
 
 
@@ -55,7 +55,7 @@ def test_evaluation_takes_the_centre(folder):
     np.testing.assert_allclose(clip[0, 0, 30, [0, -1]], [10 * 255 / 79, 69 * 255 / 79], atol=4)
 
 
-def test_crop_and_mirror_are_the_same_for_all_pictures(folder):
+def test_crop_and_flip_are_the_same_for_all_frames(folder):
     left, right = (read_clip(folder, [1, 2, 3], 40, Crop(x, 0.5, False)) for x in (0.0, 1.0))
     assert left[0].mean() < right[0].mean() - 20
     mirrored = read_clip(folder, [1, 2, 3], 40, Crop(0.0, 0.5, True))
@@ -87,7 +87,7 @@ GOOD = {
 
 
 @pytest.mark.parametrize(("content", "colour"), GOOD.values(), ids=GOOD)
-def test_kinds_of_pictures_keep_their_colours(tmp_path, content, colour):
+def test_image_modes_keep_their_colours(tmp_path, content, colour):
     with open(path_frame(tmp_path, 1), "wb") as file:
         file.write(content)
     for crop in (None, Crop(1.0, 0.0, True)):
@@ -113,9 +113,9 @@ def test_jpegs_are_decoded_without_pil_to_the_same_pixels(tmp_path, monkeypatch,
     np.testing.assert_array_equal(pixels[:, :3], by_pil[0][:, :3])
 
 
-def test_small_damage_that_pil_lets_pass_is_no_error(tmp_path):
+def test_small_damage_that_pil_tolerates_is_no_error(tmp_path):
     content = bytearray(WHOLE)
-    content[-2000:-1998] = b"\xff\xd3"  # a mark out of place
+    content[-2000:-1998] = b"\xff\xd3"  # a misplaced marker
     with pytest.raises(ValueError, match="Corrupt JPEG data"):
         simplejpeg.decode_jpeg(bytes(content))
     with open(path_frame(tmp_path, 1), "wb") as file:
@@ -124,7 +124,7 @@ def test_small_damage_that_pil_lets_pass_is_no_error(tmp_path):
 
 
 @pytest.mark.parametrize(("side", "scale"), [(101, 1), (100, 2), (51, 2), (50, 4), (26, 4), (8, 8)])
-def test_jpegs_much_larger_than_asked_for_are_decoded_smaller(tmp_path, side, scale):
+def test_jpegs_much_larger_than_needed_are_decoded_smaller(tmp_path, side, scale):
     Image.new("RGB", (301, 201), COLOUR).save(path_frame(tmp_path, 1))
     pixels, size = frames.read_pixels(path_frame(tmp_path, 1), side)
     assert pixels.shape == (1, 4, -(-201 // scale), -(-301 // scale))
@@ -132,9 +132,9 @@ def test_jpegs_much_larger_than_asked_for_are_decoded_smaller(tmp_path, side, sc
     np.testing.assert_allclose(pixels[0, :3].float().mean((1, 2)), COLOUR, atol=3)
 
 
-def test_a_note_of_the_orientation_is_ignored(folder):
+def test_exif_orientation_is_ignored(folder):
     exif = Image.Exif()
-    exif[0x0112] = 6  # a quarter turn
+    exif[0x0112] = 6  # rotated by 90 degrees
     with Image.open(path_frame(folder, 1)) as image:
         image.save(path_frame(folder, 8))
         image.save(path_frame(folder, 9), exif=exif)
@@ -150,7 +150,7 @@ def test_folders_with_odd_names(tmp_path, name):
 
 
 def make_png(width, height):
-    """A PNG that claims a size and holds nothing."""
+    """A PNG whose header states a size, without pixels."""
 
     def chunk(name, data):
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -164,7 +164,7 @@ def make_png(width, height):
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8))
 WHOLE, PROGRESSIVE = encode(NOISE), encode(NOISE, progressive=True)
 PNG, GIF, WEBP = (encode(NOISE, kind) for kind in ("PNG", "GIF", "WEBP"))
-FOREIGN, CUT = "the file is not a picture", "runcated"  # Pillow's words, in upper and lower case
+FOREIGN, CUT = "not a readable JPEG, PNG", "runcated"  # Pillow says Truncated or truncated
 BAD = {
     "empty": (b"", "the file is empty"),
     "text": (b"no picture", FOREIGN),
@@ -193,7 +193,7 @@ BAD = {
 
 
 def error_of(folder, numbers=(1,)):
-    """What `read_clip` says; it must be one line, without another error behind it."""
+    """The error of `read_clip`: one line, without a chained exception."""
     with pytest.raises(UserError) as caught:
         read_clip(str(folder), numbers, 32)
     assert "\n" not in str(caught.value)
@@ -203,7 +203,7 @@ def error_of(folder, numbers=(1,)):
 
 
 @pytest.mark.parametrize(("content", "words"), BAD.values(), ids=BAD)
-def test_what_cannot_be_read_is_named(folder, content, words):
+def test_unreadable_files_are_named(folder, content, words):
     with open(path_frame(folder, 2), "wb") as file:
         file.write(content)
     message = error_of(folder, [1, 2, 3])
@@ -213,12 +213,15 @@ def test_what_cannot_be_read_is_named(folder, content, words):
     assert read_clip(folder, [1, 3], 32).shape == (3, 2, 32, 32)
 
 
-def test_what_is_missing_is_named(folder):
+def test_missing_files_are_named(folder):
     assert error_of(folder, [1, 9]) == f"{path_frame(folder, 9)}: no such picture"
-    assert error_of(f"{folder}/none") == f"{path_frame(f'{folder}/none', 1)}: no such picture, nor its folder"
+    assert (
+        error_of(f"{folder}/none")
+        == f"{path_frame(f'{folder}/none', 1)}: no such picture, and no such folder"
+    )
 
 
-def test_what_is_no_file_is_named(folder):
+def test_folders_and_broken_links_are_named(folder):
     os.mkdir(path_frame(folder, 4))
     os.symlink("000005.jpg", path_frame(folder, 5))
     os.symlink("nowhere.jpg", path_frame(folder, 6))

@@ -1,4 +1,4 @@
-"""Index files and mixture lists, and create_index_files.py that makes them."""
+"""Index files and mixture lists, and create_index_files.py, which writes them."""
 
 import functools
 import os
@@ -93,7 +93,7 @@ def test_missing_files_say_how_to_make_them(tmp_path, read):
         read(tmp_path / "none.csv")
 
 
-def test_files_of_an_earlier_run_are_named_and_stay(tmp_path, capsys):
+def test_files_of_an_earlier_run_are_reported_and_kept(tmp_path, capsys):
     for key in keys(flute=10, tuba=10):
         make_clip(tmp_path, key, num_frames=8)
     make_clip(tmp_path, "flute violin/e", num_frames=8)
@@ -104,7 +104,7 @@ def test_files_of_an_earlier_run_are_named_and_stay(tmp_path, capsys):
     create(tmp_path, "--min_seconds=1")
     printed = capsys.readouterr().out
     for name in ("test", "duets"):
-        assert f"note: {tmp_path}/{name}.csv is of an earlier run and was not rewritten" in printed
+        assert f"note: {tmp_path}/{name}.csv is from an earlier run and was not updated" in printed
     assert printed.count("note:") == 2
     assert (tmp_path / "duets.csv").read_bytes() == before
 
@@ -137,7 +137,7 @@ def test_the_same_seed_gives_the_same_files_in_any_order_of_listing(tmp_path, mo
     assert all(written[0][name] != written[2][name] for name in ("train.csv", "val.csv", "val_mix2.csv"))
 
 
-def test_rows_are_in_a_drawn_order_and_wav_is_preferred(tmp_path):
+def test_rows_are_shuffled_and_wav_is_preferred(tmp_path):
     names = keys(flute=4, tuba=4)
     for key in names:
         make_clip(tmp_path, key, num_frames=8)
@@ -189,23 +189,23 @@ def test_a_single_video_cannot_be_split(tmp_path, capsys):
         ("--min_seconds -1", "--min_seconds"),
         ("--max_difference inf", "--max_difference"),
         ("--num_mixtures 0", "--num_mixtures"),
-        ("--root_audio a b", "as many of one as of the other"),
+        ("--root_audio a b", "expected the same number of folders"),
         ("--split_ids a.csv", "expected train=FILE, val=FILE or test=FILE, found a.csv"),
         ("--split_ids train=", "--split_ids"),
         ("--split_ids dev=a.csv", "--split_ids"),
         ("--split_ids val=a.csv val=b.csv", "one file for each part"),
-        ("--split_ids val=a.csv --test_ratio 0.1", "no meaning beside"),
-        ("--split_ids val=a.csv --trainset_ratio 0.8", "no meaning beside"),
+        ("--split_ids val=a.csv --test_ratio 0.1", "not allowed with"),
+        ("--split_ids val=a.csv --trainset_ratio 0.8", "not allowed with"),
     ],
 )
-def test_flags_that_cannot_work_are_refused(flags, message, capsys):
+def test_invalid_flags_are_rejected(flags, message, capsys):
     with pytest.raises(SystemExit) as stop:
         create_index_files.main(flags.split())
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
 
 
-def test_help_is_there():
+def test_help_lists_the_flags():
     result = subprocess.run(
         [sys.executable, PROJECT / "create_index_files.py", "--help"],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""The tables of what became of each video."""
+"""The tables of outcomes."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ def table(path):
     return Ledger(str(path), COLUMNS, num_keys=2)
 
 
-def test_rows_are_there_at_once_and_sorted_in_the_end(tmp_path):
+def test_rows_are_written_at_once_and_sorted_at_the_end(tmp_path):
     path = tmp_path / "new" / "t.csv"
     with table(path) as ledger:
         ledger.record(id="b", category="x", state="failed")
@@ -29,7 +29,7 @@ def test_rows_are_there_at_once_and_sorted_in_the_end(tmp_path):
         assert ledger.rows["b", "x"] == {"id": "b", "category": "x", "state": "had"}
 
 
-def test_any_name_comes_back(tmp_path):
+def test_any_name_survives(tmp_path):
     names = ["a,b", 'q"uote', "line\nbreak", "umläut", os.fsdecode(b"\xff.mp4"), "-x"]
     with table(tmp_path / "t.csv") as ledger:
         for name in names:
@@ -62,7 +62,7 @@ def test_a_killed_process_loses_nothing_and_locks_nothing(tmp_path):
         assert list(ledger.rows) == [("a", "x")]
 
 
-def test_a_second_process_is_kept_out(tmp_path):
+def test_a_second_process_is_locked_out(tmp_path):
     with table(tmp_path / "t.csv"), pytest.raises(UserError, match="in use"), table(tmp_path / "t.csv"):
         pass
     with table(tmp_path / "t.csv"):
@@ -79,7 +79,7 @@ def test_another_table_is_not_overwritten(tmp_path):
     assert (tmp_path / "t.csv").read_text() == "a,b\n1,2\n"
 
 
-def test_a_place_that_cannot_be_written_is_an_error(tmp_path):
+def test_an_unwritable_folder_is_an_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"), table(tmp_path / "file" / "t.csv"):
         pass

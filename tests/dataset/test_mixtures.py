@@ -1,4 +1,4 @@
-"""Fixed mixtures: evenly drawn, by the seed alone."""
+"""Fixed mixtures: evenly spread, and determined by the seed alone."""
 
 import random
 from collections import Counter
@@ -79,7 +79,7 @@ def test_mixtures_depend_on_seed_and_names_alone():
 
 
 def test_mixtures_are_those_of_every_python():
-    """They must not change from version to version: papers are compared by them."""
+    """They must not change between versions, as published scores depend on them."""
     mixtures = draw_mixtures(make_clips(flute=2, tuba=2, erhu=2), 2, 4, seed=1234)
     assert [[clip.name for clip in mixture] for mixture in mixtures] == [
         ["flute/fl000000001", "tuba/tu000000001"],
@@ -106,5 +106,5 @@ def test_lists_of_mixtures_are_written(tmp_path, capsys):
     assert mixtures == draw_mixtures(read_index(tmp_path / "val.csv"), 2, 9, 1234)
     printed = capsys.readouterr().out
     assert f"wrote {tmp_path}/val_mix2.csv: 9 mixtures of 2" in printed
-    assert "no val_mix3.csv: it needs clips for val of 3 categories" in printed
+    assert "no val_mix3.csv: needs validation clips of 3 categories" in printed
     assert not (tmp_path / "val_mix3.csv").exists()

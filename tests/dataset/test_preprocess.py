@@ -1,4 +1,4 @@
-"""Folders of videos -> trees of frames and sounds."""
+"""Convert folders of videos to trees of frames and audio."""
 
 import csv
 import os
@@ -26,7 +26,7 @@ FPS, RATE = Settings().fps, Settings().rate
 
 
 def copies(good_video, folder, *names):
-    """Copies of a video by these names."""
+    """Copy a video to these names."""
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(good_video, folder / name)
@@ -34,7 +34,7 @@ def copies(good_video, folder, *names):
 
 
 def table(out, name="preprocess.csv"):
-    """The rows of what came of each video: {video: row}."""
+    """The table of outcomes: {video: row}."""
     with open(out / name, newline="", errors="surrogateescape") as file:
         return {row["video"]: row for row in csv.DictReader(file)}
 
@@ -106,7 +106,7 @@ def test_second_run_makes_only_what_is_missing(good_video, tmp_path, capsys):
     before = contents(out)
     media = [path for path in out.rglob("*.*") if path.suffix in (".wav", ".jpg")]
     for path in media:
-        os.utime(path, (1, 1))  # so that a file made again is known by its time
+        os.utime(path, (1, 1))  # so that new files have a later time
     (out / "audio/a.wav").unlink()
     (out / "frames/b.mp4/000007.jpg").rename(out / "frames/b.mp4/x.jpg")
     os.truncate(out / "audio/c.wav", 2 * RATE)
@@ -128,7 +128,7 @@ def test_a_sound_of_unknown_frames_is_not_cut_to_them(good_video, tmp_path, caps
     (out / "audio/a.wav").unlink()
     run(videos, out)
     assert table(out)["a.mp4"]["seconds"].startswith("3.0")
-    assert "note: a.mp4: pictures for 0.4 s, sound for 3.0 s" in capsys.readouterr().err
+    assert "note: a.mp4: frames for 0.4 s, audio for 3.0 s" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="no second file system")
@@ -145,13 +145,13 @@ def test_outputs_may_lie_on_another_disk(good_video, tmp_path):
         assert table(out)["a.mp4"]["frames"] == str(3 * FPS)
 
 
-def test_folders_that_go_round_in_circles_are_seen_once(good_video, tmp_path):
+def test_cyclic_links_are_followed_once(good_video, tmp_path):
     videos = copies(good_video, tmp_path / "videos", "c/a.mp4")
     (videos / "c/loop").symlink_to("..")
     assert find_videos(videos) == ["c/a.mp4"]
 
 
-def test_other_settings_and_other_videos_are_made_again(good_video, tmp_path, capsys):
+def test_changed_settings_and_videos_are_converted_again(good_video, tmp_path, capsys):
     videos, out = copies(good_video, tmp_path / "videos", "a.mp4", "b.mp4"), tmp_path / "out"
     run(videos, out)
     run(videos, out, "--fps=4")
@@ -164,7 +164,7 @@ def test_other_settings_and_other_videos_are_made_again(good_video, tmp_path, ca
     assert table(out)["b.mp4"]["frames"] == str(2 * 4)
 
 
-def test_what_older_pipelines_made_is_kept(good_video, tmp_path, capsys):
+def test_outputs_of_older_pipelines_are_kept(good_video, tmp_path, capsys):
     videos, out = copies(good_video, tmp_path / "videos", "a.mp4", "b.mp4"), tmp_path / "out"
     run(videos, out)
     (out / "frames/a.mp4/.preprocess.json").unlink()
@@ -176,7 +176,7 @@ def test_what_older_pipelines_made_is_kept(good_video, tmp_path, capsys):
     assert all(after[name] == data for name, data in before.items() if name.startswith("frames/a.mp4/"))
     assert "audio/a.wav" in after
     assert {name: row["state"] for name, row in table(out).items()} == {"a.mp4": "found", "b.mp4": "done"}
-    assert "1 of them do not say how they were made" in capsys.readouterr().out
+    assert "1 of them are of unknown origin" in capsys.readouterr().out
 
 
 START = [sys.executable, "-m", "dataset.preprocess", "--jobs", "2"]
@@ -203,7 +203,7 @@ def test_killed_at_any_time_and_run_again_is_as_good_as_never_killed(tmp_path):
 
 
 def slow_ffmpeg(path, go):
-    """An ffmpeg whose work takes until there is the file `go`, however fast the machine."""
+    """An ffmpeg that waits until the file `go` exists, so that tests do not depend on speed."""
     wait = f'while [ "$5" != -version ] && [ ! -e "{go}" ]; do sleep 0.05; done'
     path.write_text(f'#!/bin/sh\n"{path_ffmpeg()}" "$@" || exit\n{wait}\n')
     path.chmod(0o755)
@@ -212,14 +212,14 @@ def slow_ffmpeg(path, go):
 
 @pytest.fixture
 def _interruptible():
-    """A test whose processes hear Ctrl-C, also where a shell in the background has turned it off."""
+    """Enable Ctrl-C for the processes of a test, as background shells disable it."""
     old = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, old)
 
 
 @pytest.mark.usefixtures("_interruptible")
-def test_ctrl_c_ends_it_and_nothing_half_done_stays(good_video, tmp_path):
+def test_ctrl_c_stops_and_leaves_no_partial_outputs(good_video, tmp_path):
     videos = copies(good_video, tmp_path / "videos", "a.mp4", "b.mp4", "c.mp4", "d.mp4")
     out, go = tmp_path / "out", tmp_path / "go"
     flags = [f"--videos={videos}", f"--out={out}", f"--ffmpeg={slow_ffmpeg(tmp_path / 'ffmpeg', go)}"]
@@ -239,7 +239,7 @@ def test_shards_share_the_work(good_video, tmp_path):
     videos = copies(good_video, tmp_path / "videos", *names)
     parts = [{name for name in names if in_shard(name, (number, 3))} for number in (1, 2, 3)]
     assert sorted(name for part in parts for name in part) == sorted(names)
-    assert in_shard("a/x.mp4", (1, 2)) == in_shard("b/x.mkv", (1, 2))  # by the id alone
+    assert in_shard("a/x.mp4", (1, 2)) == in_shard("b/x.mkv", (1, 2))  # only the id counts
     for number in (1, 2, 3):
         assert run(videos, tmp_path / "out", f"--shard={number}/3") == 0
         assert set(table(tmp_path / "out", f"preprocess-{number}of3.csv")) == parts[number - 1]
@@ -251,7 +251,7 @@ def test_shards_share_the_work(good_video, tmp_path):
     assert media[0] == media[1]
 
 
-def test_two_videos_of_one_id_are_not_mixed_up(good_video, tmp_path):
+def test_two_videos_with_one_id_are_not_confused(good_video, tmp_path):
     results, failures = convert_all(
         copies(good_video, tmp_path / "videos", "a.mp4", "a.webm"), tmp_path, jobs=1
     )
@@ -259,7 +259,7 @@ def test_two_videos_of_one_id_are_not_mixed_up(good_video, tmp_path):
     assert failures == {"a.webm": "a.mp4 has the same id: rename or remove one of them"}
 
 
-def test_a_second_process_is_kept_out(good_video, tmp_path):
+def test_a_second_process_is_locked_out(good_video, tmp_path):
     with (
         __main__.Ledger(str(tmp_path / "preprocess.csv"), __main__.COLUMNS),
         pytest.raises(UserError, match="in use"),
@@ -319,7 +319,7 @@ def test_benchmark_compares_with_two_calls_and_writes_nothing(good_video, tmp_pa
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_made_can_be_indexed(good_video, tmp_path):
+def test_the_outputs_can_be_indexed(good_video, tmp_path):
     videos = copies(good_video, tmp_path / "videos", "flute/a.mp4", "flute/b.mp4")
     assert run(videos, tmp_path) == 0
     roots = [f"--root_audio={tmp_path}/audio", f"--root_frame={tmp_path}/frames"]

@@ -97,7 +97,7 @@ def test_split_depends_on_the_seed_and_not_on_the_order():
     assert split(videos, 0.6, 2, 0.2) != parts
 
 
-def test_a_video_that_is_gone_moves_one_other_at_most():
+def test_removing_a_video_moves_at_most_one_other():
     videos = make_videos(flute=100)
     before = split(videos, 0.8, seed=1)
     for gone in list(videos)[:20]:
@@ -117,15 +117,15 @@ def test_lists_of_ids_in_three_formats(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.txt", "\n", "a.txt: holds no ids"),
+        ("a.txt", "\n", "a.txt: contains no ids"),
         ("a.json", "[", "a.json: expected"),
         ("a.json", '{"videos": ["a"]}', "a.json: expected"),
         ("a.json", '{"videos": {"flute": [1]}}', "a.json: expected"),
-        ("a.json", '{"videos": {}}', "holds no ids"),
+        ("a.json", '{"videos": {}}', "contains no ids"),
         ("a.csv", "a\n", "a.csv:1: .*1 column"),
     ],
 )
-def test_lists_that_are_none_are_refused(tmp_path, name, text, message):
+def test_invalid_lists_are_rejected(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=message):
         read_ids(str(tmp_path / name))
@@ -140,7 +140,7 @@ def test_an_id_in_two_lists_is_an_error(tmp_path):
         read_split({"train": str(tmp_path / "a.txt"), "val": str(tmp_path / "b.txt")})
 
 
-def test_a_published_split_is_repeated(tmp_path, capsys):
+def test_a_published_split_is_reproduced(tmp_path, capsys):
     for key in ("flute/a", "flute/b", "tuba/c", "tuba/d", "tuba/a", "tuba/e"):
         make_clip(tmp_path, key, num_frames=8)
     clips = [Clip(f"/elsewhere/audio/{name}.mp3", f"/elsewhere/{name}", 5) for name in ("flute/a", "erhu/x")]
@@ -151,7 +151,7 @@ def test_a_published_split_is_repeated(tmp_path, capsys):
     assert {clip.name for clip in train} == {"flute/a", "tuba/a"}
     assert {clip.name for clip in val} == {"tuba/c", "tuba/d"}
     printed = capsys.readouterr().out
-    assert f"{tmp_path}/old.csv: 1 of 2 ids are not here" in printed
+    assert f"{tmp_path}/old.csv: 1 of 2 ids not found" in printed
     assert "in none of the lists: 2" in printed
     assert ["tuba/e", "in none of the lists"] in table(tmp_path / "left_out.csv")
     (tmp_path / "b.json").write_text(json.dumps({"videos": {"flute": ["b"]}}))
@@ -159,7 +159,7 @@ def test_a_published_split_is_repeated(tmp_path, capsys):
     assert [clip.name for clip in read_index(tmp_path / "test.csv")] == ["flute/b"]
 
 
-def test_one_part_alone_is_written(tmp_path, capsys):
+def test_a_single_part_can_be_written(tmp_path, capsys):
     make_clip(tmp_path, "flute/a", num_frames=8)
     (tmp_path / "a.txt").write_text("a\n")
     roots = [f"--root_audio={tmp_path}/audio", f"--root_frame={tmp_path}/frames"]
@@ -176,5 +176,5 @@ def test_a_part_without_clips_is_an_error(tmp_path, capsys):
     (tmp_path / "b.txt").write_text("b\n")
     with pytest.raises(SystemExit):
         create(tmp_path, "--min_seconds=1", "--split_ids", f"train={tmp_path}/a.txt", f"val={tmp_path}/b.txt")
-    assert "no clip for val: no id of its list is here" in capsys.readouterr().err
+    assert "no clip for val: none of its ids were found" in capsys.readouterr().err
     assert not (tmp_path / "train.csv").exists()

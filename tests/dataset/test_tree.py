@@ -1,4 +1,4 @@
-"""Trees of sounds and frames: all kinds are read, and what is not whole is left out with a reason."""
+"""Trees of audio and frames: all layouts are read, and unusable clips are left out with a reason."""
 
 import os
 
@@ -94,7 +94,7 @@ def test_what_is_left_out_is_counted_and_named(tmp_path, capsys):
         ["steel", "drum", "1", "1"],
         ["total", "2", "2"],
     ]
-    gap = "frames not numbered from 000001.jpg on without a gap"
+    gap = "frames not numbered consecutively from 000001.jpg"
     for reason in ("fewer than 160 frames: 1", "no sound: 1", "no frames: 1", "0.5 s: 2", f"{gap}: 1"):
         assert reason in printed.out
     assert f"sound cannot be read: {tmp_path}/audio/flute/torn.wav" in printed.err
@@ -110,7 +110,7 @@ def test_what_is_left_out_is_counted_and_named(tmp_path, capsys):
     ]
 
 
-def test_lengths_may_differ_by_as_much_as_is_asked(tmp_path):
+def test_lengths_may_differ_by_max_difference(tmp_path):
     make_clip(tmp_path, "flute/a", seconds=19.5)
     make_clip(tmp_path, "flute/b", seconds=22)
     make_clip(tmp_path, "flute/c", seconds=20.5)
@@ -120,7 +120,7 @@ def test_lengths_may_differ_by_as_much_as_is_asked(tmp_path):
     assert {clip.id for clip in train + val} == {"a", "b", "c"}
 
 
-def test_many_unreadable_sounds_are_named_in_part(tmp_path, capsys):
+def test_many_unreadable_files_are_listed_in_part(tmp_path, capsys):
     make_clip(tmp_path, "flute/a", num_frames=8)
     make_clip(tmp_path, "flute/b", num_frames=8)
     for number in range(13):
@@ -187,10 +187,10 @@ def test_several_trees_are_read_as_one(tmp_path, capsys):
     assert ["flute/a", "in an earlier tree"] in table(tmp_path / "left_out.csv")
     with pytest.raises(SystemExit):
         create_index_files.main([*flags, "--root_frame", roots[1][0]])
-    assert "as many of one as of the other" in capsys.readouterr().err
+    assert "expected the same number of folders" in capsys.readouterr().err
 
 
-def test_an_id_in_a_solo_and_a_duet_tree_is_no_solo(tmp_path):
+def test_an_id_in_a_solo_and_a_duet_tree_is_a_duet(tmp_path):
     first, second = tmp_path / "1", tmp_path / "2"
     for key in ("flute/a", "flute/b", "flute/c"):
         make_clip(first, key, num_frames=8)
@@ -202,7 +202,7 @@ def test_an_id_in_a_solo_and_a_duet_tree_is_no_solo(tmp_path):
     assert [clip.name for clip in read_index(tmp_path / "duets.csv")] == ["flute violin/a"]
 
 
-def test_names_that_are_not_text_are_written_and_printed(tmp_path, capsys):
+def test_names_that_are_not_utf8_are_written_and_printed(tmp_path, capsys):
     strange = os.fsdecode(b"caf\xe9")
     for key in (f"{strange}/a\udcff", f"{strange}/b", "flute/c", "flute/d"):
         make_clip(tmp_path, key, num_frames=8)

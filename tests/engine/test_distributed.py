@@ -184,16 +184,6 @@ def test_a_mistake_that_one_process_meets_ends_all_and_is_told_once(tree, tmp_pa
     assert read(folder, "history.json")["val"]["epoch"] == [1]
 
 
-def test_a_mistake_is_reported_once_over_restarts_without_a_shared_store(tmp_path):
-    """torch 2.4 shares no store, and newer versions need not: it ends with the processes."""
-    argv = [*SMALL, "--list_train", str(tmp_path / "missing.csv"), "--ckpt", str(tmp_path)]
-    variables = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "TMPDIR": str(tmp_path)}
-    status, _, err = torchrun(PROJECT / "main.py", argv, restarts=2, **variables)
-    assert status != 0
-    assert err.count("missing.csv") == 1, err
-    assert err.count("Traceback") == 1  # torchrun's own, in the end
-
-
 def test_two_processes_score_what_one_scores(tree, tmp_path):
     args = small_args("--num_mix", "2")
     separator = make_separator(args)

@@ -29,8 +29,7 @@ from utils import UserError
 
 def naive_sdr(sources, estimates):
     """[N], clipped at 100 dB: above it, in mixtures of a clip with itself, there is only rounding."""
-    with pytest.warns(FutureWarning):
-        return mir_eval.separation.bss_eval_sources(sources, estimates, False)[0].clip(max=100)
+    return mir_eval.separation.bss_eval_sources(sources, estimates, False)[0].clip(max=100)
 
 
 def naive_waves(masks, mix):

@@ -98,8 +98,7 @@ CASES = make_cases()
 
 def reference(sources, estimates):
     """[3, N] scores by mir_eval."""
-    with pytest.warns(FutureWarning):
-        return np.stack(mir_eval.separation.bss_eval_sources(sources, estimates, False)[:3])
+    return np.stack(mir_eval.separation.bss_eval_sources(sources, estimates, False)[:3])
 
 
 def score(sources, estimates):

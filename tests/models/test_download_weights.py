@@ -1,4 +1,4 @@
-"""The download of released weights, against a server on loopback that refuses, breaks off or lies."""
+"""The download of released weights, from a server that refuses, drops connections or sends other files."""
 
 import io
 import os
@@ -16,19 +16,19 @@ PAUSE = 0.01  # seconds
 
 
 def checkpoint(legacy=False):
-    """The bytes of a checkpoint in today's or in yesterday's format."""
+    """The bytes of a checkpoint in the current or the legacy format."""
     file = io.BytesIO()
     torch.save({"weight": torch.arange(5000.0)}, file, _use_new_zipfile_serialization=not legacy)
     return file.getvalue()
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `body` at every address, as its attributes say; keeps the Range header of each request."""
+    """Serves `body` at every URL, as its attributes say; records the Range header of each request."""
 
     body, status, kind = checkpoint(), 200, "application/octet-stream"
-    ranges = True  # whether it can continue
-    break_after = ()  # bytes after which each of the first transfers breaks off
-    failures = ()  # status codes of the first answers
+    ranges = True  # whether it supports resuming
+    break_after = ()  # bytes after which each of the first transfers is cut
+    failures = ()  # status codes of the first responses
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -79,7 +79,7 @@ def target(tmp_path):
 
 
 def refused(server, target, message):
-    """The download fails with one line that holds `message`, and leaves nothing behind."""
+    """The download fails with a one-line error that contains `message`, and leaves no file."""
     with pytest.raises(UserError, match=message) as error:
         fetch(f"{server.url}/x", str(target), pause=PAUSE)
     assert "\n" not in str(error.value)
@@ -96,7 +96,7 @@ def test_download_is_the_file_on_the_server(server, target, legacy):
     assert os.listdir(target.parent) == [target.name]
 
 
-def test_a_file_that_is_there_is_kept(server, target):
+def test_an_existing_file_is_kept(server, target):
     target.parent.mkdir(parents=True)
     target.write_text("mine")
     assert fetch(f"{server.url}/x", str(target)) is False
@@ -105,7 +105,7 @@ def test_a_file_that_is_there_is_kept(server, target):
 
 
 @pytest.mark.parametrize("status", [403, 404])
-def test_refusal_is_told_and_not_repeated(server, target, status):
+def test_refusal_is_reported_and_not_retried(server, target, status):
     server.failures, server.status = [status] * 9, status
     refused(server, target, f"the server answered {status} ")
     assert len(server.asked) == 1
@@ -116,25 +116,25 @@ def test_refusal_is_told_and_not_repeated(server, target, status):
     [
         (b"", "application/octet-stream", "empty file"),
         (b"<html>Moved</html>", "text/html; charset=utf-8", "answered 200 with a web page"),
-        (b"<html>Moved</html>", "application/octet-stream", "no checkpoint: it begins with b'<html>"),
-        (checkpoint()[:-100], "application/octet-stream", "no checkpoint: it begins with b'PK"),
+        (b"<html>Moved</html>", "application/octet-stream", "not a checkpoint: it starts with b'<html>"),
+        (checkpoint()[:-100], "application/octet-stream", "not a checkpoint: it starts with b'PK"),
     ],
 )
-def test_what_is_no_checkpoint_is_refused(server, target, body, kind, message):
+def test_files_that_are_not_checkpoints_are_rejected(server, target, body, kind, message):
     server.body, server.kind = body, kind
     refused(server, target, message)
 
 
-def test_broken_transfer_is_continued(server, target):
+def test_interrupted_transfer_is_resumed(server, target):
     server.break_after = [5000, 3000]
     assert fetch(f"{server.url}/x", str(target), pause=PAUSE)
     assert server.asked == [None, "bytes=5000-", "bytes=8000-"]
     assert target.read_bytes() == server.body
 
 
-def test_broken_transfer_is_continued_by_the_next_run(server, target):
+def test_interrupted_transfer_is_resumed_by_the_next_run(server, target):
     server.break_after = [5000]
-    with pytest.raises(UserError, match="broke off"):
+    with pytest.raises(UserError, match="connection was lost"):
         fetch(f"{server.url}/x", str(target), attempts=1)
     assert os.listdir(target.parent) == [target.name + ".part"]
     assert fetch(f"{server.url}/x", str(target))
@@ -143,14 +143,14 @@ def test_broken_transfer_is_continued_by_the_next_run(server, target):
     assert os.listdir(target.parent) == [target.name]
 
 
-def test_broken_transfer_begins_anew_where_the_server_cannot_continue(server, target):
+def test_interrupted_transfer_restarts_if_the_server_cannot_resume(server, target):
     server.break_after, server.ranges = [5000, 3000], False
     assert fetch(f"{server.url}/x", str(target), pause=PAUSE)
     assert server.asked == [None, None, None]
     assert target.read_bytes() == server.body
 
 
-def test_rest_of_an_older_run_is_dropped_where_the_server_cannot_continue(server, target):
+def test_partial_file_is_dropped_if_the_server_cannot_resume(server, target):
     server.ranges = False
     target.parent.mkdir(parents=True)
     target.with_name(target.name + ".part").write_bytes(b"old")
@@ -158,34 +158,34 @@ def test_rest_of_an_older_run_is_dropped_where_the_server_cannot_continue(server
     assert target.read_bytes() == server.body
 
 
-def test_rest_that_is_longer_than_the_file_is_dropped(server, target):
+def test_partial_file_that_is_longer_than_the_file_is_dropped(server, target):
     target.parent.mkdir(parents=True)
     target.with_name(target.name + ".part").write_bytes(server.body + b"more")
     assert fetch(f"{server.url}/x", str(target), pause=PAUSE)
     assert target.read_bytes() == server.body
 
 
-def test_broken_transfers_that_nobody_can_continue_leave_nothing(server, target):
+def test_transfers_that_cannot_be_resumed_leave_no_files(server, target):
     server.break_after, server.ranges = [5000] * 9, False
-    refused(server, target, f"broke off after 5000 of {len(server.body)} bytes")
+    refused(server, target, f"connection was lost after 5000 of {len(server.body)} bytes")
 
 
-def test_server_that_is_busy_is_asked_again(server, target):
+def test_busy_server_is_retried(server, target):
     server.failures = [503, 429, 500]
     assert fetch(f"{server.url}/x", str(target), pause=PAUSE)
     assert len(server.asked) == 4
 
 
-def test_server_that_stays_busy_is_named(server, target):
+def test_server_that_stays_busy_is_an_error(server, target):
     server.failures = [503] * 9
     refused(server, target, r"the server answered 503 .*\(5 attempts\)")
     assert len(server.asked) == 5
 
 
-def test_server_that_is_not_there_is_named(target):
+def test_missing_server_is_an_error(target):
     server = Server()
     server.server_close()
-    refused(server, target, "no answer: .*refused")
+    refused(server, target, "no response: .*refused")
 
 
 def test_command_fetches_the_three_files_once(server, tmp_path, capsys):
@@ -193,10 +193,10 @@ def test_command_fetches_the_three_files_once(server, tmp_path, capsys):
     assert download_weights.main(arguments) == 0
     assert {path.name for path in (tmp_path / RELEASED_ID).iterdir()} == set(FILES)
     assert download_weights.main(arguments) == 0
-    assert capsys.readouterr().out.count("already there") == len(server.asked) == 3
+    assert capsys.readouterr().out.count("already exists") == len(server.asked) == 3
 
 
-def test_command_tells_a_refusal_in_a_line(server, tmp_path, capsys):
+def test_command_reports_a_refusal_in_one_line(server, tmp_path, capsys):
     server.failures = [403]
     assert download_weights.main(["another one", "--url", server.url, "--ckpt", str(tmp_path)]) == 1
     expected = f"error: {server.url}/another%20one/{FILES[0]}: the server answered 403 Forbidden\n"
@@ -204,7 +204,7 @@ def test_command_tells_a_refusal_in_a_line(server, tmp_path, capsys):
     assert os.listdir(tmp_path) == []
 
 
-def test_addresses_that_are_none_are_refused(capsys):
+def test_invalid_urls_are_rejected(capsys):
     with pytest.raises(SystemExit):
         download_weights.main(["--url", "file:///etc"])
     assert "--url: expected http" in capsys.readouterr().err

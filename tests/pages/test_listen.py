@@ -1,4 +1,4 @@
-"""The click-and-listen page: what its writer leaves, and the page in a real browser from file://."""
+"""The click-and-listen page: the files that are written, and the page in a real browser from file://."""
 
 import base64
 import io
@@ -16,8 +16,8 @@ from tests.videos import make_video
 RATE = 16000  # samples/s
 SECONDS = 25
 HEIGHT, WIDTH, NUM_BASIS, NUM_SOURCES = 3, 4, 3, 2
-NAME = 'Größe #1 50% "</script>'  # of the video and its folder, as users name them
-# What leaves the page for the loudspeakers, the last 32768 samples, and the state at their end.
+NAME = 'Größe #1 50% "</script>'  # of the video and its folder, as users may name them
+# Records the page's output: the last 32768 samples, and the state at their end.
 TAP = "window.tap = new AnalyserNode(context, { fftSize: 32768 }); master.connect(tap)"
 TAPPED = """() => {
     const wav = new Float32Array(32768);
@@ -27,7 +27,7 @@ TAPPED = """() => {
 
 
 def make_streams(rate=RATE, seconds=SECONDS, count=NUM_BASIS + NUM_SOURCES + 1):
-    """Chirps with a slow beat: no two moments and no two streams sound alike; the second is loud."""
+    """Chirps with a slow beat, so that no two moments or streams are alike; the second is loud."""
     times = np.arange(int(rate * seconds)) / rate
     hertz = 250 * 1.37 ** np.arange(count)[:, None]
     phases = 2 * np.pi * hertz * (times + 0.01 * times**2)
@@ -62,7 +62,7 @@ def make_info(video="video.mp4"):
 
 
 def write(folder, streams, rate=RATE, pieces=(1000, 300_000)):
-    """A writer that was given the streams in pieces of varying length."""
+    """A PageWriter that received the streams in pieces of alternating length."""
     writer = listen.PageWriter(str(folder), rate, len(streams))
     start = 0
     while start < streams.shape[1]:
@@ -126,7 +126,7 @@ def test_the_last_chunk_ends_with_the_sound(tmp_path, seconds, count):
     assert start + length == streams.shape[1]
 
 
-def test_a_rate_that_mp3_does_not_know(tmp_path):
+def test_a_rate_that_mp3_does_not_support(tmp_path):
     streams = make_streams(20000, 2, 1)
     writer = write(tmp_path, streams, 20000)
     writer._write_chunk()
@@ -146,13 +146,13 @@ def test_the_encoders_delay_and_gain_are_known_at_every_rate(rate, num_streams):
     assert decoded.std() == pytest.approx(listen.MP3_GAIN * wav.std(), rel=0.01)
 
 
-def test_the_sound_keeps_to_its_share_of_the_page():
+def test_the_sound_stays_within_its_budget():
     for num_streams in range(1, 26):
         bytes_per_minute = listen.bitrate(num_streams) * 1000 / 8 * 60 * 4 / 3 * num_streams
         assert bytes_per_minute <= listen.MAX_BYTES_PER_MINUTE
 
 
-def test_an_earlier_pages_chunks_go(tmp_path):
+def test_chunks_of_an_earlier_page_are_deleted(tmp_path):
     write(tmp_path, make_streams(8000, 21, 1), 8000)
     assert list((tmp_path / "sound").iterdir())
     listen.PageWriter(str(tmp_path), RATE, 6)
@@ -221,7 +221,7 @@ def place_weights(row, column):
     return [*make_info().gains[row, column], 0, 0, 0]
 
 
-def test_each_place_has_its_sound_across_a_border_of_chunks_too(page):
+def test_each_place_has_its_sound_even_across_chunks(page):
     heard = []
     for row, column in ((0, 1), (2, 3)):
         click_cell(page, row, column)
@@ -231,7 +231,7 @@ def test_each_place_has_its_sound_across_a_border_of_chunks_too(page):
             assert correlation(wav, expected) > 0.99
             assert 0.99 < wav.std() / expected.std() < 1.01
             heard.append(wav)
-            border = slice(int(1.9 * RATE), int(2.1 * RATE))  # neither a gap nor doubled sound
+            border = slice(int(1.9 * RATE), int(2.1 * RATE))  # no gap and no doubled sound
             assert correlation(wav[border], expected[border]) > 0.99 or stop != 22
     assert correlation(heard[1], heard[4]) < 0.9
 
@@ -247,8 +247,8 @@ def wait_until_in_step(page, picture=0.7):
     )
 
 
-@pytest.mark.parametrize("start", [0, 18.8])  # within a chunk; across a border
-def test_live_sound_is_the_places_and_goes_with_the_picture(page, start):
+@pytest.mark.parametrize("start", [0, 18.8])  # within a chunk; across two
+def test_live_sound_is_that_of_the_place_and_in_sync(page, start):
     assert page.evaluate("listen.state().context") is None
     page.evaluate("start => seek(start)", start)
     page.wait_for_function("!video.seeking")
@@ -266,7 +266,7 @@ def test_live_sound_is_the_places_and_goes_with_the_picture(page, start):
     assert max(correlation(wav, expected[shift - wav.size : shift]) for shift in shifts) > 0.99
 
 
-def test_moving_about_while_it_plays_leaves_no_gap(page):
+def test_dragging_during_playback_leaves_no_gap(page):
     click_cell(page, 0, 0)
     wait_until_in_step(page)
     page.evaluate(TAP)
@@ -334,7 +334,7 @@ def test_keyboard(page):
     page.wait_for_function("video.currentTime >= 5")
 
 
-def test_seeking_brings_the_other_chunk_and_forgets_none_needed(page):
+def test_seeking_loads_the_needed_chunk(page):
     page.get_by_label("Time").fill("21")
     page.wait_for_function("drawnChunk === 1")
     assert page.evaluate("listen.state().chunks") == [1]
@@ -360,7 +360,7 @@ def test_fits_the_screen_light_and_dark(page):
         assert len(page.screenshot()) > 10_000
 
 
-def test_names_do_not_break_out(page):
+def test_names_are_escaped(page):
     assert page.title() == NAME
     assert page.locator("h1").inner_text() == NAME
     assert page.get_by_role("link", name="Heat-map").get_attribute("href") == "heat%20%231.mp4"

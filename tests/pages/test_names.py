@@ -49,7 +49,7 @@ class Links(html.parser.HTMLParser):
 def test_links_are_the_bytes_of_the_name():
     assert href(f"a b/{LATIN}#1?%.jpg") == "a%20b/t%E4st%231%3F%25.jpg"
     assert href("Größe/index.html") == "Gr%C3%B6%C3%9Fe/index.html"
-    assert href("a:b/index.html") == "a%3Ab/index.html"  # not a URL of a scheme "a"
+    assert href("a:b/index.html") == "a%3Ab/index.html"  # "a:" would be a URL scheme
 
 
 def test_the_gallerys_links_reach_the_files(folder):
@@ -118,7 +118,7 @@ def test_overlays_are_written(folder):
         run_ffmpeg(["-i", str(folder / "a.mp4"), "-pix_fmt", "gray", "-f", "rawvideo", "-"]), np.uint8
     )
     assert pixels.size == 2 * 64 * 48
-    assert pixels.min() > 200  # white maps over black pictures
+    assert pixels.min() > 200  # white maps over black frames
 
 
 def test_a_browser_finds_the_files(folder, open_page):
@@ -129,4 +129,4 @@ def test_a_browser_finds_the_files(folder, open_page):
     page = open_page(folder / "index.html")
     page.wait_for_function("document.images[0].naturalWidth === 64")
     page.get_by_text("t\ufffdst").click()
-    page.get_by_text("No video has a page yet").wait_for()
+    page.get_by_text("No videos yet").wait_for()

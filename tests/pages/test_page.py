@@ -1,4 +1,4 @@
-"""The page in a real browser, opened from file://, as users open it."""
+"""The evaluation page in a real browser, opened from file://, as users open it."""
 
 import pytest
 
@@ -56,7 +56,7 @@ def sound(page, number, row="0000"):
 
 
 def wait_for_playing(page, number, row="0000"):
-    """Wait until the row's sound `number`, and it alone, plays and has moved on."""
+    """Wait until only the row's sound `number` plays, and has advanced."""
     page.wait_for_function(
         f"""([row, number]) => {{
             const playing = {PLAYING};
@@ -117,7 +117,7 @@ def test_playhead_follows_and_a_click_on_a_spectrogram_jumps(page):
     expect(area.locator(".playhead")).to_be_visible()
 
 
-def test_heat_map_can_be_taken_off(page):
+def test_heat_map_can_be_hidden(page):
     toggle, heat = page.locator("#row-0000 .heat-toggle").first, page.locator("#row-0000 .heat").first
     expect(heat).to_be_visible()
     toggle.click()
@@ -159,7 +159,7 @@ def test_theme(page):
     page.keyboard.press("d")
     assert page.evaluate(ground) == light
     page.emulate_media(color_scheme="dark")
-    assert page.evaluate(ground) == light  # chosen by hand, it stays
+    assert page.evaluate(ground) == light  # an explicit choice stays
     page.reload()
     assert page.evaluate(ground) == dark
 
@@ -183,7 +183,7 @@ def test_keyboard(page):
     wait_for_playing(page, 5)  # the second source's video
     page.keyboard.press("Escape")
     wait_for_silence(page)
-    for _ in range(4):  # mixture, video, heat-map, predicted
+    for _ in range(4):  # mixture, video, heat map, predicted
         page.keyboard.press("ArrowRight")
     page.keyboard.press("Space")
     wait_for_playing(page, 2)
@@ -197,7 +197,7 @@ def test_keyboard_skips_hidden_rows(page):
 
 
 @pytest.mark.parametrize("width", [390, 820, 1400])
-def test_nothing_sticks_out_sideways(page, width):
+def test_nothing_overflows_horizontally(page, width):
     page.set_viewport_size({"width": width, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 

@@ -69,7 +69,9 @@ def test_video_has_the_pictures_and_the_predicted_sound(tmp_path, height, width)
     assert len(decoded) == len(frames)
     assert np.abs(decoded[:, :height, :width].astype(int) - frames).mean() < 10
     sound = run_ffmpeg(["-i", path, "-f", "f32le", "-ac", "1", "-ar", str(RATE), "pipe:1"])
-    assert correlation(np.frombuffer(sound, np.float32), view.sources[1].estimate) > 0.98  # so in step, too
+    assert (
+        correlation(np.frombuffer(sound, np.float32), view.sources[1].estimate) > 0.98
+    )  # so it is in sync, too
 
 
 # ---- pictures and axes
@@ -160,7 +162,7 @@ def test_page_stays_within_its_budget(tmp_path):
     view = make_view(seconds=6, size=(224, 224), freqs=log_freqs(256))
     noise = (
         np.random.default_rng(0).normal(0, 0.1, view.mix.size).astype(np.float32)
-    )  # sounds that pack badly
+    )  # noise compresses badly
     mask = np.random.default_rng(1).random(view.weight.shape, np.float32)
     source = view.sources[0]._replace(estimate=noise, true=noise, mask=mask, true_mask=mask)
     viz.write_row(tmp_path, view._replace(mix=noise, weight=mask, sources=[source, source]))

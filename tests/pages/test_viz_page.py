@@ -57,7 +57,7 @@ def test_silent_mixtures_say_so(tmp_path, scores):
     assert ("data-sdr", "") in Tags(page).attributes
 
 
-def test_endless_scores_are_shown_and_sortable(tmp_path):
+def test_infinite_scores_are_shown_and_sortable(tmp_path):
     page = write_page(tmp_path, [viz.write_row(tmp_path, make_view(scores=SCORES | {"sir": float("inf")}))])
     assert "∞" in Tags(page).text
     assert ("data-sir", "Infinity") in Tags(page).attributes
