@@ -1,1 +1,1 @@
-"""Speed and memory, measured beside the way older implementations work; `python -m benchmark`."""
+"""Speed and memory, compared with the methods of older implementations; `python -m benchmark`."""

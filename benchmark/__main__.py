@@ -1,8 +1,8 @@
-"""How fast this project is, beside older implementations: `python -m benchmark`.
+"""Speed compared with older implementations: `python -m benchmark`.
 
-Measures the input pipeline, the training step, evaluation and separation, on data that it makes, and the same
-work done as older code does it (`benchmark.reference`), in turn within one run: what counts are the
-ratios. Prints a table and writes everything to a file. `--scaling` measures how costs grow instead.
+Measures the input pipeline, the training step, evaluation and separation on generated data, alternating
+with the same work done as in older code (`benchmark.reference`): only the ratios matter. Prints a table and
+writes all figures to a file. `--scaling` measures how costs grow instead.
 """
 
 import argparse
@@ -31,19 +31,19 @@ from utils import UserError, command, save_json
 
 RECIPE = "--loss bce --weighted_loss 1 --num_frames 3 --stride_frames 24 --pretrained none".split()
 SMALL = "--arch_sound unet5 --ngf 8 --num_channels 8 --imgSize 64 --audLen 16383 --workers 0".split()
-GPU_BATCH = 80  # as the recipe's 4 GPUs have together, or half as often as it takes to fit
+GPU_BATCH = 80  # of the recipe's 4 GPUs together; halved until it fits
 
 
 class Scale(NamedTuple):
-    """How much is measured."""
+    """The size of the measurements."""
 
     flags: tuple  # of main.py
     rounds: int = 5
     num_clips: int = 8
     seconds: int = 180  # of a clip
-    items: int = 16  # examples that the input pipeline makes in a round
-    batch: int = 8  # mixtures of a step, and of evaluation
-    mixtures: int = 24  # of evaluation
+    items: int = 16  # examples that the input pipeline produces per round
+    batch: int = 8  # mixtures per batch
+    mixtures: int = 24  # to evaluate
     separation_rounds: int = 3
     separation_seconds: int = 12
 
@@ -55,7 +55,7 @@ QUICK = Scale((*RECIPE, *SMALL), 1, 2, 20, 2, 2, 2, 1, 3)
 def measure(scale, amp, save):
     """All figures of a `Scale`: {ratios, input, step, evaluation_s_per_mixture, separation, …}.
 
-    save: a function that is called with what there is after each part, since a later one may fail.
+    save: a function that is called with the figures so far after each part, since a later one may fail.
     """
     result = {"ratios": {}}
     for key, figures, ratios in _parts(scale, [*scale.flags, "--num_gpus", "0", "--amp", amp]):
@@ -66,7 +66,7 @@ def measure(scale, amp, save):
 
 
 def _parts(scale, flags):
-    """Measure one part after another: (its key in the result, figures, {name: ratio})."""
+    """Measure one part after another; yields (key in the result, figures, {name: ratio})."""
     peaks = _told("memory of a step", measure_memory, flags, scale.batch)
     with tempfile.TemporaryDirectory() as folder:
         trees = _told("making data", make_trees, folder, scale.num_clips, scale.seconds)
@@ -91,7 +91,7 @@ def _told(what, function, *args):
 
 
 def describe(scale, amp):
-    """{machine, versions, settings} for the file."""
+    """{machine, versions, settings}, to save with the figures."""
     cpu = platform.processor()
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo", encoding="utf-8") as file:
@@ -117,7 +117,7 @@ def describe(scale, amp):
 
 
 def table(result):
-    """Lines of Markdown: what was measured, by the reference path and by the project, and the ratio."""
+    """Lines of a Markdown table: each figure for the reference and the project, and their ratio."""
     ratios, tables = result["ratios"], result["input"]
     rows = [("", "reference", "project", "ratio")]
     speed = "samples_per_s_and_core"
@@ -175,9 +175,13 @@ def _parse(argv):
     parser = argparse.ArgumentParser(prog="python -m benchmark", description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--out", default="benchmark.json", metavar="FILE", help="file to write (%(default)s)")
-    add("--quick", action="store_true", help="small networks, once: to see whether it works")
-    add("--scaling", action="store_true", help="how costs grow with batch, workers, length and list instead")
-    add("--amp", default="auto", help="the project's precision, as main.py has it (%(default)s)")
+    add("--quick", action="store_true", help="small networks, one round: to test the benchmark")
+    add(
+        "--scaling",
+        action="store_true",
+        help="measure instead how costs grow with batch, workers, clip length and index size",
+    )
+    add("--amp", default="auto", help="the project's precision, see main.py --help (%(default)s)")
     return parser.parse_args(argv)
 
 
@@ -186,7 +190,7 @@ def _check_out(path):
     if os.path.isdir(path):
         raise UserError(f"--out {path}: a folder, expected a file")
     if not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
-        raise UserError(f"--out {path}: no folder {folder} that can be written to")
+        raise UserError(f"--out {path}: no folder {folder}, or it is not writable")
 
 
 @command
@@ -195,7 +199,7 @@ def main(argv=None):
     args = _parse(argv)
     _check_out(args.out)
     scale = QUICK if args.quick else FULL
-    parse_args([*scale.flags, "--amp", args.amp])  # refuses what is no precision now, not later
+    parse_args([*scale.flags, "--amp", args.amp])  # refuses an unknown precision now
 
     def save(result):
         save_json(args.out, describe(scale, args.amp) | result)

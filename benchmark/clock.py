@@ -1,4 +1,4 @@
-"""How `benchmark` measures: in turn, many times, medians; and memory in processes of its own."""
+"""How `benchmark` measures: alternating rounds and medians; memory in separate processes."""
 
 import contextlib
 import multiprocessing
@@ -15,11 +15,11 @@ PATH_STATUS = "/proc/self/status"  # Linux
 
 
 def in_turn(actions, rounds):
-    """{name: [seconds, one a round]} of callables {name: action}, one after another in every round.
+    """{name: [seconds per round]} of callables {name: action}, which alternate in every round.
 
-    Whatever else the machine does then falls on all of them alike. A round before, which warms up caches and
-    memory, does not count. What is named "reference…" has the C library's memory as it is by default, the
-    others as `main.py` and `separate.py` have it without a GPU.
+    So other load on the machine affects all of them alike. A first round, to warm up caches and memory, is
+    not counted. Actions named "reference…" use the C library's default memory settings, the others those of
+    `main.py` and `separate.py` without a GPU.
     """
     seconds = {name: [] for name in actions}
     for number in range(rounds + 1):
@@ -33,7 +33,7 @@ def in_turn(actions, rounds):
 
 
 def ratio(seconds, reference="reference", project="project"):
-    """{value, low, high}: how many times faster the project is, by medians, and in the extreme rounds."""
+    """{value, low, high}: the project's speed-up by medians, and in the slowest and fastest rounds."""
     each = [old / new for old, new in zip(seconds[reference], seconds[project], strict=True)]
     value = statistics.median(seconds[reference]) / statistics.median(seconds[project])
     return {"value": value, "low": min(each), "high": max(each)}
@@ -41,7 +41,7 @@ def ratio(seconds, reference="reference", project="project"):
 
 @contextlib.contextmanager
 def stopwatch(functions):
-    """Time calls of functions {stage: (module, name)} while in the block; yields {stage: seconds}."""
+    """Time calls of functions {stage: (module, name)} inside the block; yields {stage: seconds}."""
     seconds = dict.fromkeys(functions, 0.0)
     originals = {stage: getattr(module, name) for stage, (module, name) in functions.items()}
 
@@ -65,8 +65,8 @@ def stopwatch(functions):
 
 
 def peak_memory():
-    """The most bytes that this process has had in memory."""
-    if os.path.exists(PATH_STATUS):  # ru_maxrss knows the parent's memory too, from before `exec`
+    """Peak memory of this process in bytes."""
+    if os.path.exists(PATH_STATUS):  # ru_maxrss includes the parent's memory, from before `exec`
         with open(PATH_STATUS, encoding="ascii") as file:
             return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
     unit = 1 if sys.platform == "darwin" else 1024
@@ -74,6 +74,6 @@ def peak_memory():
 
 
 def alone(function, *args):
-    """function(*args) in a fresh process."""
+    """Run function(*args) in a new process."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *args).result()

@@ -1,7 +1,7 @@
-"""What `benchmark` measures on: videos that look like photographs to a codec, and their trees.
+"""Test data of `benchmark`: videos that compress like photographs, and their trees of frames and sounds.
 
-The videos have 640 × 360 pixels and a few seconds; hard links to their pictures, and sounds of the whole
-length, make clips of minutes. Everything depends on a seed alone.
+Videos are 640 × 360 pixels and a few seconds long. Hard links repeat their frames for clips of minutes, whose
+sounds have the full length. Everything depends only on a seed.
 """
 
 import os
@@ -18,17 +18,17 @@ from dataset.preprocess.convert import Settings, convert
 from utils import run_ffmpeg
 
 WIDTH, HEIGHT = 640, 360  # pixels
-FPS = 8  # pictures/s
-RATE = 11025  # samples/s, of the sounds that both trees have
+FPS = 8  # frames/s
+RATE = 11025  # samples/s, in both trees
 CATEGORIES = "cello", "flute"
-ROOM = 96  # pixels around a picture, in which it moves
+ROOM = 96  # margin in pixels, in which the frame moves
 
 
 class Trees(NamedTuple):
     """Two trees of the same clips, as lists of `Clip`, and one of the videos."""
 
-    old: list  # pictures of full size, as older pipelines extract them
-    own: list  # as dataset.preprocess writes them: the shorter side at most 246
+    old: list  # frames of full size, as older pipelines extract them
+    own: list  # frames as dataset.preprocess writes them, shorter side at most 246
     video: str
 
 
@@ -55,14 +55,14 @@ def make_trees(folder, num_clips=8, seconds=180, video_seconds=4):
 
 
 def _repeat(folder, count, wanted):
-    """Make `wanted` pictures of the first `count` in a folder, to and fro."""
+    """Extend the `count` frames in a folder to `wanted`, forwards and backwards in turn."""
     order = [*range(1, count + 1), *range(count, 0, -1)]
     for number in range(count + 1, wanted + 1):
         os.link(path_frame(folder, order[(number - 1) % len(order)]), path_frame(folder, number))
 
 
 def make_sound(seconds, rate, seed):
-    """[seconds * rate] float: notes of eight partials, half a second each, over faint noise."""
+    """[seconds * rate] float: notes of eight partials and half a second each, with faint noise."""
     rng = np.random.default_rng(seed)
     times = np.arange(round(0.5 * rate)) / rate
     fall = np.exp(-4 * times)
@@ -82,7 +82,7 @@ def make_picture(width, height, seed):
     size = 4
     while size < width:
         noise = rng.standard_normal((size * height // width + 2, size, 3)).astype(np.float32)
-        noise = 0.7 * noise[:, :, :1] + 0.3 * noise  # colours vary less than light
+        noise = 0.7 * noise[:, :, :1] + 0.3 * noise  # colour varies less than brightness
         planes = [
             Image.fromarray(plane).resize((width, height), Image.Resampling.BICUBIC)
             for plane in np.ascontiguousarray(noise.transpose(2, 0, 1))
@@ -91,7 +91,7 @@ def make_picture(width, height, seed):
         size *= 2
     picture = 120 + 80 * layers
     y, x = np.mgrid[:height, :width]
-    for _ in range(30):  # things in front of one another
+    for _ in range(30):  # overlapping objects
         left, top, radius = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(8, height / 5)
         inside = (x - left) ** 2 + (y - top) ** 2 < radius**2
         picture[inside] = 0.5 * picture[inside] + 0.5 * rng.uniform(0, 255, 3)
@@ -99,7 +99,7 @@ def make_picture(width, height, seed):
 
 
 def write_video(path, seconds, seed):
-    """A video of a picture that wanders, with sound; H.264 and AAC as a site would serve them."""
+    """A video of a moving picture with sound; H.264 and AAC, as video sites use."""
     whole = make_picture(WIDTH + ROOM, HEIGHT + ROOM, seed)
     count = seconds * FPS
     pictures = []

@@ -1,4 +1,4 @@
-"""Evaluation's and separation's part of `benchmark`."""
+"""Evaluation and separation in `benchmark`."""
 
 import os
 import statistics
@@ -25,16 +25,16 @@ from engine.separation.outputs import Request, separate_video
 from engine.separation.pixels import PixelSeparator
 
 PAGES = 4  # mixtures on the page
-# First weights that are large enough for masks that are neither all 0 nor all 1: no estimate is silent.
+# Large initial weights, so that no mask is all 0 or all 1, and no estimate silent.
 WEIGHTS = ["--init_sound", "kaiming"]
 
 
 def measure_evaluation(clips, flags, rounds, size, count):
-    """({figure: seconds a mixture}, {evaluation, metric: ratio}) of evaluating `count` mixtures of `clips`.
+    """({figure: seconds per mixture}, {evaluation, metric: ratio}) of evaluating `count` mixtures of `clips`.
 
-    Both read the same clips in as many workers, `size` mixtures a batch. Everything but the page counts, and
-    nothing is remembered from an earlier evaluation, but that `metric` is the metric's time in every epoch of
-    a training but its first. `page` is the time that a mixture on it takes beside that.
+    Both read the same clips with the same number of workers, in batches of `size`. Times include everything
+    but the page, and nothing is cached from an earlier evaluation; only `metric` is the metric's time in
+    later epochs of training, with its cache. `page` is the additional time for each mixture on the page.
     """
     pages = min(PAGES, count)
     with tempfile.TemporaryDirectory() as folder:
@@ -69,7 +69,7 @@ def measure_evaluation(clips, flags, rounds, size, count):
 
 
 def _under_other_name(clip, folder, name):
-    """The same clip in `folder`, for code that knows clips by their files, as another."""
+    """The same clip under other paths in `folder`: a different clip to code that identifies clips by path."""
     paths = os.path.join(folder, "audio", clip.category, f"{name}.wav"), os.path.join(folder, "frames", name)
     for path, old in zip(paths, (clip.path_audio, clip.path_frames), strict=True):
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -84,7 +84,7 @@ def _reference_nets(args, separator):
 
 @torch.no_grad()
 def _measure_parts(separator, nets, data, old_data, rounds, size):
-    """({forward and metric of both: seconds a mixture}, the metric's ratio)."""
+    """({forward and metric of both: seconds per mixture}, the metric's ratio)."""
     size = min(size, len(data))
     old, new = (
         default_collate([old_data[n] for n in range(size)]),
@@ -125,7 +125,7 @@ def _measure_parts(separator, nets, data, old_data, rounds, size):
 
 
 def measure_separation(flags, rounds, video_seconds):
-    """{x_real_time, seconds, video_seconds} of taking a video apart, all of separate.py but loading."""
+    """{x_real_time, seconds, video_seconds} of separating a video: separate.py without loading networks."""
     args = parse_args([*flags, *WEIGHTS])
     pixels = PixelSeparator(build_separator(args), args.num_mix)
     times = []

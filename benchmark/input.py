@@ -1,4 +1,4 @@
-"""The input pipeline's part of `benchmark`: samples a second of one core, by stage."""
+"""The input pipeline in `benchmark`: samples per second and core, and time by stage."""
 
 import statistics
 
@@ -11,7 +11,7 @@ from benchmark.clock import in_turn, ratio, stopwatch
 from dataset.music import MUSICMixDataset
 
 STAGES = "sound", "decode", "resize", "rest"
-# Functions that each path spends its time in. The project's `pictures` is all of a clip's, decoding included.
+# The timed functions. The project's `pictures` reads all frames of a clip and includes `decode`.
 PROJECT = {
     "sound": (dataset.music, "read_window"),
     "decode": (dataset.frames, "read_pixels"),
@@ -27,8 +27,8 @@ REFERENCE = {
 def measure_input(trees, sampling, rounds, items):
     """Both paths on the old tree, and the project on its own: {tables, ratios}.
 
-    A sample is an example of training, ready to be put in a batch; `rest` of the reference has its STFTs and
-    its way to float, which the project does on the device, as part of the step.
+    A sample is a training example, ready for a batch. The reference's `rest` includes STFTs and conversion to
+    float, which the project does on the device, as part of the step.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -55,7 +55,7 @@ def measure_input(trees, sampling, rounds, items):
 
 
 def _table(totals, stages, items):
-    """Samples/s and milliseconds a sample by stage, medians over the rounds."""
+    """Samples/s, and milliseconds per sample and stage; medians over rounds."""
     rows = []
     for total, seconds in zip(totals, stages, strict=True):
         row = dict(seconds)

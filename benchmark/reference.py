@@ -1,11 +1,11 @@
-"""The reference path: the same work as older implementations of the paper do it, for `benchmark`.
+"""The reference of `benchmark`: the same work, done as in older implementations of the paper.
 
-Plainly written and not slowed down. Sound files are read whole by librosa, pictures are opened and resized by
-PIL and become normalised floats in the data set, where the spectrograms are made too; the networks compute in
-float32 with contiguous memory, one clip's pictures at a time, on spectrograms warped by `grid_sample` with a
-grid that numpy makes in each step; evaluation goes back through librosa and calls mir_eval twice, serially.
+Written plainly and not slowed down. librosa reads whole sound files. The data set opens and resizes frames
+with PIL, normalises them to float and computes the spectrograms. The networks compute in float32 with
+contiguous memory, one clip at a time, on spectrograms warped by `grid_sample` with a grid that numpy
+computes in each step. Evaluation inverts with librosa and calls mir_eval twice, serially.
 
-B, N, L, T, F as elsewhere: batch, clips of a mixture, samples, pictures or columns, rows of a spectrogram.
+B batch, N clips of a mixture, L samples, T frames or columns and F rows of a spectrogram, as elsewhere.
 """
 
 import os
@@ -28,7 +28,7 @@ NUM_LOG_FREQS = 256
 
 
 class ReferenceDataset(torch.utils.data.Dataset):
-    """Mixtures of `clips` (a list of `dataset.index.Clip`) with spectrograms and float pictures.
+    """Mixtures of `clips` (a list of `dataset.index.Clip`) with spectrograms and float frames.
 
     sampling: a `dataset.music.Sampling`. An item is {mag_mix, phase_mix [1, F, T], mags [N, 1, F, T], frames
     float [N, 3, T, H, W], waves [N, L]}. Evaluation takes the middle of clips `index`, `index + 1`, ….
@@ -58,7 +58,7 @@ class ReferenceDataset(torch.utils.data.Dataset):
 
 
 def load_sound(path, centre_seconds, sampling, train):
-    """[L] float32 around a moment, of the whole file read."""
+    """[L] float32 around `centre_seconds`, cut from the whole file."""
     length, rate = sampling.aud_len, sampling.aud_rate
     whole, rate_file = librosa.load(path, sr=None, mono=True)
     if rate_file != rate:
@@ -75,7 +75,7 @@ def load_sound(path, centre_seconds, sampling, train):
 
 
 def load_clip(folder, numbers, size, train):
-    """Normalised float32 pictures [3, T, size, size], all cropped and mirrored alike."""
+    """Normalised float32 frames [3, T, size, size], all with the same crop and mirroring."""
     pictures = [open_picture(os.path.join(folder, f"{number:06d}.jpg")) for number in numbers]
     pictures = [resize(picture, int(1.1 * size) if train else size) for picture in pictures]
     width, height = pictures[0].size
@@ -95,13 +95,13 @@ def load_clip(folder, numbers, size, train):
 
 
 def open_picture(path):
-    """An RGB picture, decoded."""
+    """Decode a picture as RGB."""
     with Image.open(path) as picture:
         return picture.convert("RGB")
 
 
 def resize(picture, side):
-    """A picture with its shorter side brought to `side`, bicubic."""
+    """Resize a picture so that its shorter side is `side`, bicubic."""
     return transforms.functional.resize(picture, side, transforms.InterpolationMode.BICUBIC)
 
 
@@ -125,7 +125,7 @@ def join(waves, frames):
 
 
 class UnetBlock(nn.Module):
-    """A level of the U-Net, around the next one."""
+    """A level of the U-Net with the next one inside."""
 
     def __init__(self, width_outer, width, inside):
         super().__init__()
@@ -190,7 +190,7 @@ class FrameNet(nn.Module):
 
 
 class ReferenceNets(nn.Module):
-    """The networks of the recipe and what is done around them in a step."""
+    """The recipe's networks with the processing of a training step."""
 
     def __init__(self, arch_sound="unet7", num_channels=32, ngf=64):
         super().__init__()
@@ -199,7 +199,7 @@ class ReferenceNets(nn.Module):
         self.scale, self.bias = nn.Parameter(torch.ones(num_channels)), nn.Parameter(torch.zeros(1))
 
     def load(self, separator):
-        """Take the weights of a `models.separator.Separator`."""
+        """Copy the weights of a `models.separator.Separator`."""
         self.net_sound.load_state_dict(separator.net_sound.state_dict())
         self.net_frame.load_state_dict(separator.net_frame.state_dict())
         self.scale.data.copy_(separator.net_synthesizer.scale.data)
@@ -239,7 +239,7 @@ def warp_grid(size_b, height, width, to_log):
 
 
 def separate(masks, batch):
-    """The waveforms [N, L'] that masks (N of [B, 1, F, T]) leave of each mixture: a list of B."""
+    """Apply masks (N of [B, 1, F, T]) to each mixture: a list of B waveforms [N, L']."""
     mag_mix, phase = batch["mag_mix"] + 1e-10, batch["phase_mix"][:, 0].numpy()
     grid = warp_grid(len(mag_mix), mag_mix.shape[2], mag_mix.shape[3], to_log=False).to(mag_mix.device)
     masks = [(F.grid_sample(mask, grid, align_corners=True) > 0.5).float() for mask in masks]

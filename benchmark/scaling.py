@@ -1,4 +1,4 @@
-"""How costs grow, for `benchmark --scaling`: with batch, workers, clips' length, rows of an index."""
+"""`benchmark --scaling`: how costs grow with batch, workers, clip length and index size."""
 
 import os
 import statistics
@@ -20,11 +20,11 @@ from dataset.music import MUSICMixDataset, collate
 from engine.build import build_sampling
 from engine.loaders import build_train_loader, start_epoch
 
-NUM_CATEGORIES = 20  # of the clips in an index
+NUM_CATEGORIES = 20  # in an index
 ROUNDS = 5
 FULL = {"batch": (1, 2, 4, 8), "workers": (0, 1, 2), "minutes": (1, 10, 60), "rows": (10, 1000, 100_000)}
 QUICK = {"batch": (1,), "workers": (0, 1), "minutes": (1, 2), "rows": (10,)}
-LOADED = {False: 96, True: 8}  # examples that workers load in a round; True: quick
+LOADED = {False: 96, True: 8}  # examples that workers load per round; True: quick
 
 
 def measure_scaling(flags, quick):
@@ -89,7 +89,7 @@ def _measure_minutes(folder, args, sizes, rounds):
 
 
 def start_up(folder, flags, rows):
-    """Seconds and bytes from an index of `rows` to the first example's number; for a fresh process."""
+    """Seconds and memory until the sampler of an index of `rows` yields; to be called in a new process."""
     path = os.path.join(folder, f"{rows}.csv")
     names = [f"category{n % NUM_CATEGORIES:02d}/clip{n:07d}" for n in range(rows)]
     write_index(path, (Clip(f"data/audio/{name}.wav", f"data/frames/{name}.mp4", 1440) for name in names))
@@ -102,7 +102,7 @@ def start_up(folder, flags, rows):
 
 
 def scaling_lines(result):
-    """Lines of Markdown, a table for each thing that grows."""
+    """Lines of Markdown, one table per quantity that grows."""
     titles = {
         "batch": "batch",
         "workers": "workers",

@@ -1,4 +1,4 @@
-"""The training step's part of `benchmark`: speed, share of the machine's peak, memory."""
+"""The training step in `benchmark`: speed, share of the machine's peak, memory."""
 
 import statistics
 import time
@@ -15,7 +15,7 @@ from benchmark.data import make_sound
 from engine.build import build_optimizer, build_sampling, build_separator
 from engine.machine.memory import keep_memory
 
-MATMUL = {"cpu": 2048, "cuda": 8192}  # rows and columns of matrices whose product tells the machine's peak
+MATMUL = {"cpu": 2048, "cuda": 8192}  # size of the matrix products that measure the machine's peak
 MATMUL_ROUNDS = 5
 KINDS = "reference", "project"
 DEVICE_FLAGS = {"cpu": ["--num_gpus", "0"], "cuda": ["--num_gpus", "1", "--compile"]}
@@ -44,7 +44,7 @@ def make_batches(sampling, size):
 
 
 def make_step(kind, args, batch, device):
-    """A callable that learns from `batch` once and returns the loss; kind: "reference" or "project"."""
+    """A callable that trains on `batch` once and returns the loss; kind: "reference" or "project"."""
     separator = build_separator(args)
     batch = {key: value.to(device) for key, value in batch.items()}
     if kind == "project":
@@ -68,9 +68,9 @@ def make_step(kind, args, batch, device):
 
 
 def measure_step(flags, size, rounds, device="cpu"):
-    """({kind: figures}, ratio) of a step with batches of `size` on a device.
+    """({kind: figures}, ratio) of a step with a batch of `size` on a device.
 
-    The reference computes in float32; `flags` of the command line, --amp among them, are the project's.
+    The reference computes in float32; the project as `flags`, main.py's, say.
     """
     args = _parse(flags, device)
     batches = dict(zip(KINDS, make_batches(build_sampling(args), size), strict=True))
@@ -90,9 +90,9 @@ def measure_step(flags, size, rounds, device="cpu"):
 
 
 def measure_fitting(flags, size, rounds, device="cuda"):
-    """(figures of `measure_step` and memory, ratio) with the largest batch of size, size / 2, … that fits.
+    """(figures of `measure_step` and peak memory, ratio), with `size` halved until the batch fits.
 
-    Raises OutOfMemoryError if not even one mixture fits.
+    Raises OutOfMemoryError if a batch of one mixture does not fit.
     """
     while True:
         try:
@@ -111,7 +111,7 @@ def _parse(flags, device):
 
 
 def matmul_peaks(device):
-    """{dtype: GFLOP/s} of a large product of matrices."""
+    """{dtype: GFLOP/s} of a large matrix product."""
     peaks, size = {}, MATMUL[device]
     for dtype in (torch.float32, torch.bfloat16):
         a = torch.randn(size, size, device=device).to(dtype)
@@ -125,7 +125,7 @@ def matmul_peaks(device):
 
 
 def step_memory(kind, flags, size, device="cpu"):
-    """The most bytes of memory, the GPU's on one, that two steps take; to be called in a fresh process."""
+    """Peak memory of two steps in bytes, the GPU's if on a GPU; to be called in a new process."""
     args = _parse(flags, device)
     batch = make_batches(build_sampling(args), size)[KINDS.index(kind)]
     step = make_step(kind, args, batch, device)
@@ -136,5 +136,5 @@ def step_memory(kind, flags, size, device="cpu"):
 
 
 def measure_memory(flags, size, device="cpu"):
-    """{kind: bytes} at the most, each in a process of its own."""
+    """{kind: peak bytes}, each measured in its own process."""
     return {kind: alone(step_memory, kind, flags, size, device) for kind in KINDS}

@@ -1,7 +1,7 @@
-"""The published networks under their published names, and the one forward that joins them.
+"""The published networks, under their published names, and the forward pass that joins them.
 
-Legend of shapes: B batch, N sources of a mixture, C channels (`fc_dim`), F frequencies, T times
-(of a spectrogram) or frames (of a clip), H W a picture, h w the map of image features, L samples.
+Shapes: B batch, N sources of a mixture, C channels (`fc_dim`), F frequencies, T columns of a spectrogram or
+frames of a clip, H W frame size, h w size of the map of image features, L samples.
 """
 
 import torch
@@ -23,8 +23,8 @@ CRITERIA = ("bce", "l1", "l2")
 def build_sound(arch="unet7", fc_dim=32, weights="", ngf=64, init="normal"):
     """The sound network: log-magnitude [B, 1, F, T] -> features [B, fc_dim, F, T].
 
-    `ngf`: width of the U-Net's first level, 64 as published. `init`: first weights, `normal` as published
-    (so small that batch normalisation, whose epsilon they drown in, takes a while to lift them) or `kaiming`.
+    `ngf`: channels of the U-Net's first level, 64 as published. `init`: random initialisation, `normal` as
+    published (so small that batch normalisation's epsilon dominates, which slows the start) or `kaiming`.
     """
     levels = ARCHS_SOUND[known(arch, ARCHS_SOUND, "sound network")]
     net = Unet(fc_dim=fc_dim, num_downs=levels, ngf=ngf)
@@ -35,11 +35,11 @@ def build_sound(arch="unet7", fc_dim=32, weights="", ngf=64, init="normal"):
 def build_frame(
     arch="resnet18dilated", fc_dim=32, pool_type="maxpool", weights="", pretrained=True, img_norm="none"
 ):
-    """The frame network: pictures [B, 3, T, H, W] -> features [B, fc_dim] by `forward_multiframe`.
+    """The frame network: frames [B, 3, T, H, W] -> features [B, fc_dim] by `forward_multiframe`.
 
     `pretrained`: True or "imagenet" (torchvision's weights), False or "none", or the path of a ResNet-18's
-    state dict. It is not consulted when `weights` holds the whole network.
-    `img_norm`: none, as published, or batch, a batch normalisation of the pooled features.
+    state dict; ignored if `weights` is given, which has the whole network.
+    `img_norm`: none, as published, or batch: batch normalisation of the pooled features.
     """
     net_class = ARCHS_FRAME[known(arch, ARCHS_FRAME, "frame network")]
     source = "none" if weights or pretrained is False else "imagenet" if pretrained is True else pretrained
@@ -54,27 +54,27 @@ def build_synthesizer(arch="linear", fc_dim=32, weights=""):
 
 
 def build_criterion(arch="bce"):
-    """The loss over masks: bce | l1 | l2, see `models.criterion.Criterion`."""
+    """The loss on masks: bce | l1 | l2, see `models.criterion.Criterion`."""
     return Criterion(known(arch, CRITERIA, "loss"))
 
 
 def load_weights(net, path):
     """Load a plain state dict from the file `path` into `net`.
 
-    Raises UserError, naming the file, if it is missing, not a checkpoint, or of another network.
+    Raises UserError, naming the file, if it is missing, not a checkpoint, or from another network.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"no weights at {path}") from None
-    except Exception as error:  # torch.load raises many kinds for files that are no checkpoints
+    except Exception as error:  # torch.load raises many types for files that are not checkpoints
         raise UserError(f"{path}: not a file of weights ({type(error).__name__})") from None
     try:
         net.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
         complaint = " ".join(str(error).split())[:400]
         raise UserError(
-            f"{path}: the weights are of another network than the options ask for: {complaint}"
+            f"{path}: the weights do not fit the network that the options describe: {complaint}"
         ) from None
 
 
@@ -85,17 +85,17 @@ def _load(net, path):
 
 
 def _init_normal(module):
-    """The published first weights."""
+    """The published initialisation."""
     if isinstance(module, nn.Conv2d):
         nn.init.normal_(module.weight, 0.0, 0.001)
     _init_norm(module)
 
 
 def _init_kaiming(module):
-    """First weights that keep the size of what passes through, down and up: He et al., 2015."""
+    """An initialisation that keeps the scale of activations and gradients: He et al., 2015."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, a=0.2)
-        if module.bias is not None:  # the last: small features, masks near one half
+        if module.bias is not None:  # the last layer: small features, masks near one half
             nn.init.normal_(module.weight, 0.0, 0.02)
     _init_norm(module)
 

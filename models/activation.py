@@ -19,7 +19,7 @@ def activate(x, activation):
 
 
 def known(name, choices, what):
-    """`name`. Raises UserError, with the `choices`, if it is none of them."""
+    """Return `name`. Raises UserError, listing the `choices`, if it is not one of them."""
     if name not in choices:
         raise UserError(f"unknown {what} {name!r}: choose from {', '.join(choices)}")
     return name

@@ -1,17 +1,17 @@
-"""The network that listens: a U-Net over the log-magnitude spectrogram of the mixture."""
+"""The sound network: a U-Net over the log-magnitude spectrogram of the mixture."""
 
 import functools
 
 import torch
 from torch import nn
 
-MAX_WIDTH = 8  # times ngf: widths are ngf * (1, 2, 4, 8, 8, …)
+MAX_WIDTH = 8  # times ngf; channels per level are ngf * (1, 2, 4, 8, 8, …)
 
 
 class Unet(nn.Module):
     """Log-magnitude [B, 1, F, T] -> features [B, fc_dim, F, T]; F and T divisible by 2 ** num_downs.
 
-    The names of submodules are those of the released weights.
+    Submodules have the names of the released weights.
     """
 
     def __init__(self, fc_dim=32, num_downs=7, ngf=64):
@@ -34,7 +34,7 @@ class Unet(nn.Module):
 
 
 class _SkipBlock(nn.Module):
-    """Concatenates its input before what its layers make of it."""
+    """Concatenates its input with the output of its layers."""
 
     def __init__(self, layers):
         super().__init__()
@@ -44,15 +44,15 @@ class _SkipBlock(nn.Module):
         """[B, C, h, w] -> [B, 2 C, h, w]."""
         inside = self.model(x)
         if inside.requires_grad and inside.is_cpu:
-            # Its gradient, a part of that of the concatenation, in memory of its own: there a CPU finds batch
-            # norm's gradient several times as fast.
+            # Its gradient is a slice of the concatenation's. On a CPU the backward pass of batch
+            # normalisation is several times as fast with a contiguous copy.
             order = torch.contiguous_format if inside.is_contiguous() else torch.channels_last
             inside.register_hook(functools.partial(torch.Tensor.contiguous, memory_format=order))
         return torch.cat([x, inside], dim=1)
 
 
 class _OuterBlock(nn.Module):
-    """The outermost level: no norm, no ReLU before the first convolution, no skip."""
+    """The outermost level: no normalisation, no ReLU before the first convolution, no skip connection."""
 
     def __init__(self, fc_dim, width, inside):
         super().__init__()
@@ -60,12 +60,12 @@ class _OuterBlock(nn.Module):
         self.model = nn.Sequential(_down_conv(1, width), inside, nn.ReLU(), _upsample(), up)
 
     def forward(self, x):
-        """Features of `x`, as large as it."""
+        """[B, 1, F, T] -> [B, fc_dim, F, T]."""
         return self.model(x)
 
 
 def _inner_layers(width_outer, width, inside):
-    """Layers of a level within; `inside` is the next level, None at the innermost."""
+    """Layers of an inner level; `inside` is the next level, None at the innermost."""
     down = [nn.LeakyReLU(0.2), _down_conv(width_outer, width)]
     if inside is not None:
         down += [nn.BatchNorm2d(width), inside]

@@ -1,4 +1,4 @@
-"""The losses over masks."""
+"""The losses on masks."""
 
 import torch
 import torch.nn.functional as F
@@ -25,14 +25,14 @@ class Criterion(nn.Module):
         return self.per_sample(_joined(preds), _joined(targets), weight).mean()
 
     def of_logits(self, logits, activation, targets, weight=None):
-        """The loss of each example, [B], of masks before their activation; likewise.
+        """The loss of each example, [B], from masks before their activation; other arguments as in `forward`.
 
-        The cross-entropy is computed of the logits themselves, so that masks which are sure and wrong, whose
-        probabilities round to 0 or 1, still have a gradient.
+        The cross-entropy is computed from the logits, so that confidently wrong masks, whose probabilities
+        round to 0 or 1, still have a gradient.
         """
         if self.loss is not F.binary_cross_entropy:
             return self.per_sample(activate(logits, activation), targets, weight)
-        assert activation in ("sigmoid", "softmax"), "a cross-entropy is of probabilities"
+        assert activation in ("sigmoid", "softmax"), "cross-entropy needs probabilities"
         if activation == "softmax":
             logits = against_others(logits)
         return _per_sample(F.binary_cross_entropy_with_logits, logits, targets, weight)
@@ -43,7 +43,7 @@ class Criterion(nn.Module):
 
 
 def against_others(logits):
-    """[B, N, ...] logits of a softmax over N -> those of which the sigmoid is the same."""
+    """[B, N, ...] logits of a softmax over N -> logits whose sigmoid equals the softmax."""
     rest = [torch.cat([logits[:, :n], logits[:, n + 1 :]], dim=1) for n in range(logits.shape[1])]
     return logits - torch.stack([one.logsumexp(dim=1) for one in rest], dim=1)
 
@@ -54,5 +54,5 @@ def _per_sample(function, preds, targets, weight):
 
 
 def _joined(masks):
-    # Lists are what the published code passed, and scripts written against it.
+    # The published code passes lists, and so do scripts written for it.
     return masks if isinstance(masks, torch.Tensor) else torch.cat(list(masks), dim=1)

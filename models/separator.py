@@ -1,4 +1,4 @@
-"""The only forward: waveforms and pictures -> masks -> waveforms."""
+"""The forward pass of training, evaluation and separation: waveforms and frames -> masks -> waveforms."""
 
 from typing import NamedTuple
 
@@ -11,24 +11,24 @@ from models.spectral import Spectral
 EPSILON = 1e-10  # added to the mixture's magnitude
 MAX_RATIO = 5.0  # of source to mixture in a ratio mask
 WEIGHTS = 1e-3, 10.0  # range of the loss weighting
-MEAN_RGB = 0.485, 0.456, 0.406  # of ImageNet, which the published ResNet was trained under
+MEAN_RGB = 0.485, 0.456, 0.406  # of ImageNet, on which the published ResNet was trained
 STD_RGB = 0.229, 0.224, 0.225
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-CPU_BF16 = ("avx512_bf16", "amx_bf16")  # CPUs that multiply in bf16; others would emulate it
+CPU_BF16 = ("avx512_bf16", "amx_bf16")  # CPUs with bf16 multiplication; others emulate it
 
 
 def choose_amp(amp, device_type):
-    """Precision for a device of type `cuda` or `cpu`: auto is bf16 where the hardware has it, else off."""
+    """Precision for a device of type `cuda` or `cpu`: auto is bf16 if the hardware supports it, else off."""
     if amp != "auto":
         return amp
     if device_type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "off"
-    has = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch don't say
+    has = getattr(torch.cpu, "get_capabilities", dict)()  # missing in older versions of torch
     return "bf16" if any(has.get(name) for name in CPU_BF16) else "off"
 
 
 class Settings(NamedTuple):
-    """What is done around the networks; the values are the published recipe's."""
+    """Processing around the networks; the defaults are the published recipe's."""
 
     binary_mask: bool = True
     mask_thres: float = 0.5
@@ -43,7 +43,7 @@ class Settings(NamedTuple):
 
 
 class Separator(nn.Module):
-    """The three networks and what joins them, so that DataParallel has one module to copy."""
+    """The three networks and the processing that joins them, in one module for DataParallel."""
 
     def __init__(self, net_sound, net_frame, net_synthesizer, criterion, settings):
         super().__init__()
@@ -55,14 +55,14 @@ class Separator(nn.Module):
         self.spectral = Spectral(settings.stft_frame, settings.stft_hop, settings.log_freq)
         self.register_buffer("mean", torch.tensor(MEAN_RGB)[:, None, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(STD_RGB)[:, None, None, None], persistent=False)
-        # Faster in low precision. Weights set the order of channels, and so do the networks' inputs, since
-        # DataParallel's copies of weights are contiguous.
+        # Faster in low precision. The networks' inputs are laid out channels last too, since DataParallel's
+        # copies of the weights are contiguous.
         self.channels_last = net_sound.channels_last = settings.amp != "off"
         if self.channels_last:
             self.to(memory_format=torch.channels_last)
 
     def compile_networks(self, **options):
-        """Compile what takes the time when it is first called; options: of `torch.compile`."""
+        """Compile the expensive parts when they are first called; options: of `torch.compile`."""
         self.net_sound.compile(**options)
         self.net_frame.features.compile(**options)
 
@@ -106,11 +106,12 @@ class Separator(nn.Module):
 
     @torch.no_grad()
     def pixel_energy(self, mix, frames):
-        """Which pixels sound: the energy of the sound under each pixel's mask, [B, N, h, w].
+        """The energy of the sound under each pixel's mask, [B, N, h, w]: which pixels produce the sound.
 
-        mix [B, L]; frames uint8 [B, N, 3, T, H, W], of which the middle picture is looked at. The sound is
-        the mixture, as published. With softmax masks, whose logits mean something only beside one another,
-        each pixel competes with the average pixel of its picture for the sound that the picture got.
+        mix [B, L]; frames uint8 [B, N, 3, T, H, W], of which the middle frame is used. The sound is the
+        mixture, as published. Softmax logits are only meaningful relative to each other, so with softmax
+        masks each pixel competes with the average pixel of its frame for the sound that the frame was
+        assigned.
         """
         warped_mix = self.spectral.warp(self.spectral.stft(mix).abs() + EPSILON)
         sound, reference = warped_mix[:, None].expand(-1, frames.shape[1], -1, -1), 0.0
@@ -128,12 +129,12 @@ class Separator(nn.Module):
         return torch.stack(rows, dim=2)
 
     def _energy_of(self, feats, feat_sound, reference, sound):
-        """[B, N, w] for the pixels [B, N, C, w]: a row at a time, since a mask for each is large."""
+        """[B, N, w] for the pixels [B, N, C, w]: one row at a time to save memory."""
         pixels = feats.transpose(2, 3)
         logits = self.net_synthesizer.forward_sources(pixels.flatten(1, 2), feat_sound)
         logits = logits.unflatten(1, pixels.shape[1:3]) - reference
         activation = self.settings.output_activation
-        # Of two that share, the softmax is the sigmoid of the difference.
+        # A softmax over two logits is the sigmoid of their difference.
         masks = activate(logits.float(), "sigmoid" if activation == "softmax" else activation)
         return (masks * sound[:, :, None]).square().sum(dim=(3, 4))
 
@@ -164,6 +165,6 @@ class Separator(nn.Module):
         return torch.log1p(mix).clamp(*WEIGHTS) if self.settings.weighted_loss else torch.ones_like(mix)
 
     def autocast(self, device):
-        """The context in which the networks compute."""
+        """The autocast context for the networks."""
         amp = self.settings.amp
         return torch.autocast(device.type, dtype=AMP_DTYPES.get(amp), enabled=amp != "off")

@@ -1,8 +1,8 @@
-"""Between waveforms, spectrograms and log-frequency spectrograms, on the device.
+"""Conversion between waveforms, spectrograms and log-frequency spectrograms, on the device.
 
-Log-frequency warp: the published one, bilinear `grid_sample` with align_corners=True, on a grid that
-differs from the identity in frequency alone. So it is linear interpolation along frequency, which is what
-is computed here: the same numbers without a grid of F × T points.
+The published log-frequency warp is bilinear `grid_sample` with align_corners=True on a grid that differs from
+the identity only in frequency. That is linear interpolation along frequency, which is computed here: the same
+numbers without a grid of F × T points.
 """
 
 import math
@@ -37,14 +37,14 @@ class Resample(nn.Module):
         self.register_buffer("share", (position - low).float()[:, None], persistent=False)
 
     def forward(self, x):
-        """`x` at the rows of the grid."""
+        """Interpolate `x` at the rows of the grid."""
         low = x.index_select(-2, self.low)
         high = x.index_select(-2, self.low + 1)
         return torch.lerp(low, high, self.share.to(x.dtype))
 
 
 class Spectral(nn.Module):
-    """STFT with its inverse, and the warp with its inverse."""
+    """The STFT, the warp and their inverses."""
 
     def __init__(self, stft_frame=1022, stft_hop=256, log_freq=True):
         super().__init__()
@@ -77,7 +77,7 @@ class Spectral(nn.Module):
 
 
 def row_frequencies(rate, stft_frame=1022, log_freq=True):
-    """[F] the frequency in Hz of each row of a mask, for sound of `rate` samples/s."""
+    """[F] frequencies in Hz of the rows of a mask, for sound at `rate` samples/s."""
     top = rate / 2 if stft_frame % 2 == 0 else rate * (stft_frame // 2) / stft_frame
     grid = warp_grid(NUM_LOG_FREQS) if log_freq else torch.linspace(-1, 1, stft_frame // 2 + 1)
     return (grid + 1) / 2 * top

@@ -1,23 +1,23 @@
-"""The networks that join image and sound: an inner product over channels, for pictures or each pixel."""
+"""Synthesizers: the inner product of image and sound features over channels, per clip or per pixel."""
 
 import torch
 from torch import nn
 
 
 class _Synthesizer(nn.Module):
-    """What both have in common. Image features weigh the channels of the sound features."""
+    """Base of both: image features weight the channels of the sound features."""
 
     def forward(self, feat_img, feat_sound):
         """[B, C] and [B, C, F, T] -> mask logits [B, 1, F, T]."""
         return self.forward_sources(feat_img[:, None], feat_sound)
 
     def forward_sources(self, feat_img, feat_sound):
-        """[B, N, C], a picture for each source, and [B, C, F, T] -> mask logits [B, N, F, T]."""
+        """[B, N, C], image features of each source, and [B, C, F, T] -> mask logits [B, N, F, T]."""
         products = torch.bmm(self.weigh(feat_img), feat_sound.flatten(2))
         return products.unflatten(2, feat_sound.shape[2:]) + self.bias
 
     def forward_nosum(self, feat_img, feat_sound):
-        """[B, C] and [B, C, F, T] -> what each channel adds, [B, C, F, T]."""
+        """[B, C] and [B, C, F, T] -> each channel's contribution, [B, C, F, T]."""
         return self.weigh(feat_img)[:, :, None, None] * feat_sound + self.bias
 
     def forward_pixelwise(self, feats_img, feat_sound):
@@ -35,7 +35,7 @@ class InnerProd(_Synthesizer):
         self.bias = nn.Parameter(torch.zeros(1))
 
     def weigh(self, feat_img):
-        """Image features [..., C], each channel times its learned scale."""
+        """Image features [..., C] times the learned scale of each channel."""
         return feat_img * self.scale
 
 
@@ -47,5 +47,5 @@ class Bias(_Synthesizer):
         self.bias = nn.Parameter(torch.zeros(1))
 
     def weigh(self, feat_img):
-        """Image features as they are."""
+        """Image features [..., C], unchanged."""
         return feat_img

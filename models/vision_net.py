@@ -1,4 +1,4 @@
-"""The network that looks: ResNet-18 without its head, then a convolution to `fc_dim` channels."""
+"""The frame network: ResNet-18 without its head, then a convolution to `fc_dim` channels."""
 
 import os
 
@@ -15,7 +15,7 @@ IMG_NORMS = ("none", "batch")
 
 
 class ResnetFC(nn.Module):
-    """ResNet-18, then a 3×3 convolution `fc`: pictures [B, 3, H, W] -> map [B, C, h, w], stride 32."""
+    """ResNet-18, then a 3×3 convolution `fc`: frames [B, 3, H, W] -> map [B, C, h, w], stride 32."""
 
     def __init__(self, resnet, fc_dim=32, pool_type="maxpool", img_norm="none"):
         super().__init__()
@@ -29,12 +29,12 @@ class ResnetFC(nn.Module):
         self.norm = nn.BatchNorm1d(fc_dim) if img_norm == "batch" else nn.Identity()
 
     def forward(self, x, pool=True):
-        """Pictures [B, 3, H, W] -> [B, C], or [B, C, h, w] if not pooled."""
+        """Frames [B, 3, H, W] -> [B, C], or [B, C, h, w] if not pooled."""
         feats = self.forward_multiframe(x[:, :, None], pool)
         return feats if pool else feats[:, :, 0]
 
     def forward_multiframe(self, x, pool=True):
-        """Clips [B, 3, T, H, W] -> [B, C], pooled over time and space at once, or [B, C, T, h, w]."""
+        """Clips [B, 3, T, H, W] -> [B, C], pooled over time and space, or [B, C, T, h, w] if not pooled."""
         size_b, _, size_t = x.shape[:3]
         maps = self.fc(self.features(x.transpose(1, 2).flatten(0, 1)))
         maps = maps.unflatten(0, (size_b, size_t)).transpose(1, 2)
@@ -44,7 +44,7 @@ class ResnetFC(nn.Module):
 
 
 class ResnetDilated(ResnetFC):
-    """The same with a last stage that keeps its resolution: stride 16, 14 × 14 for 224 × 224."""
+    """The same with a dilated last stage instead of a strided one: stride 16, 14 × 14 for 224 × 224."""
 
     def __init__(self, resnet, **kwargs):
         super().__init__(resnet, **kwargs)
@@ -52,7 +52,7 @@ class ResnetDilated(ResnetFC):
 
 
 def _dilate(module, dilation=2):
-    """Turn strided convolutions into plain ones, and widen the 3×3 ones behind them."""
+    """Replace strides by 1, and dilate the 3×3 convolutions after them."""
     if not isinstance(module, nn.Conv2d):
         return
     if module.stride == (2, 2):
@@ -65,7 +65,7 @@ def _dilate(module, dilation=2):
 def load_resnet(source):
     """A torchvision ResNet-18 with weights from `source`: "imagenet", "none" or the path of a state dict.
 
-    Raises UserError if ImageNet's weights are neither cached nor to be had, or if the file does not fit.
+    Raises UserError if ImageNet weights are neither cached nor downloadable, or if the file does not fit.
     """
     if source == "none":
         return torchvision.models.resnet18(weights=None)
@@ -76,8 +76,8 @@ def load_resnet(source):
         resnet.load_state_dict(torch.load(source, map_location="cpu", weights_only=True))
     except FileNotFoundError:
         raise UserError(f"--pretrained: no file {source}; it takes imagenet, none or a path") from None
-    except Exception as error:  # torch.load raises many kinds for files that are no checkpoints
-        raise UserError(f"--pretrained: {source} does not hold a ResNet-18: {error}") from None
+    except Exception as error:  # torch.load raises many types for files that are not checkpoints
+        raise UserError(f"--pretrained: {source} is not a ResNet-18: {error}") from None
     return resnet
 
 
@@ -88,6 +88,6 @@ def _load_imagenet(weights):
         return torchvision.models.resnet18(weights=weights)
     except (OSError, RuntimeError) as error:
         raise UserError(
-            f"ImageNet weights could not be had ({error}). Either put {weights.url} at {path}, "
+            f"could not download ImageNet weights ({error}). Either save {weights.url} as {path}, "
             "or start from random weights with --pretrained none"
         ) from None

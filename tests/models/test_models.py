@@ -288,5 +288,5 @@ class TestPretrained:
         with pytest.raises(UserError, match="no file"):
             build_frame(pretrained=str(tmp_path / "none.pth"))
         torch.save({"conv1.weight": state["conv1.weight"]}, path)
-        with pytest.raises(UserError, match="does not hold a ResNet-18"):
+        with pytest.raises(UserError, match="is not a ResNet-18"):
             build_frame(pretrained=path)
