@@ -83,5 +83,5 @@ def _from_picture(path, path_sound, folder, fps):
     try:
         run_ffmpeg([*inputs, *coding, *layout, file_url(video)])
     except UserError as error:
-        raise UserError(f"{path_sound}: no sound that can be read: {error}") from None
+        raise UserError(f"{path_sound}: no readable audio: {error}") from None
     return video, size

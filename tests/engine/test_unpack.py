@@ -138,8 +138,8 @@ def test_pictures_without_a_sound_are_refused(good_video, tmp_path):
     for path, sound, reason in (
         (picture, None, "needs a sound to go with it: --audio FILE"),
         (picture, "gone.wav", "gone.wav: no such file"),
-        (picture, str(tmp_path / "text.wav"), "text.wav: no sound that can be read"),
-        (picture, picture, "a.png: no sound that can be read"),
+        (picture, str(tmp_path / "text.wav"), "text.wav: no readable audio"),
+        (picture, picture, "a.png: no readable audio"),
         (str(tmp_path / "b.png"), str(good_video), "b.png: no such picture"),
         (str(good_video), str(good_video), "good.mp4: cannot be read as a picture"),
     ):
