@@ -74,7 +74,7 @@ def load_weights(net, path):
     except (RuntimeError, TypeError, AttributeError) as error:
         complaint = " ".join(str(error).split())[:400]
         raise UserError(
-            f"{path}: the weights do not fit the network that the options describe: {complaint}"
+            f"{path}: the weights are of another network than the options describe: {complaint}"
         ) from None
 
 
