@@ -4,6 +4,7 @@ import argparse
 import os
 
 from engine.options import (
+    HALVINGS,
     check_no_weights,
     check_spectrogram,
     check_together,
@@ -69,7 +70,7 @@ def _add_run(group):
 
 def _add_networks(group):
     add = group.add_argument
-    add("--arch_sound", default="unet7", choices=("unet5", "unet6", "unet7"), help="sound network")
+    add("--arch_sound", default="unet7", choices=tuple(HALVINGS), help="sound network")
     add(
         "--arch_frame",
         default="resnet18dilated",
@@ -87,12 +88,13 @@ def _add_networks(group):
         help="initial weights of the frame network's ResNet-18: torchvision's, random, or a state dict",
     )
     add("--num_channels", default=32, type=int, help="channels of image and sound features")
-    add("--ngf", default=64, type=int, help="channels of the U-Net's first level")
+    add("--ngf", default=64, type=int, help="channels of the sound network's first level")
+    add("--depth_sound", default=1, type=int, help="tfc_tdf: blocks on each side of a level")
     add(
         "--init_sound",
         default="normal",
         choices=("normal", "kaiming"),
-        help="random initialisation of the sound network: as published, or larger weights that learn faster",
+        help="random initialisation of the U-Net: as published, or larger weights that learn faster",
     )
     add("--img_pool", default="maxpool", choices=("avgpool", "maxpool"), help="pooling of image features")
     add(
@@ -165,6 +167,13 @@ def _add_data(group):
         "<id>.json; of a folder, only the videos in --list_val, if that file exists: not those of training",
     )
     add("--dup_trainset", default=100, type=int, help="repeats of the training list per epoch")
+    add(
+        "--augment_sound",
+        default="none",
+        choices=("none", "speed", "all"),
+        help="vary training clips: playback up to 3 semitones faster or slower; all: gain, polarity and "
+        "spectral tilt too",
+    )
     pairs = ("category", "video", "original")
     add(
         "--mix_pairs",
@@ -188,6 +197,21 @@ def _add_training(group):
         nargs="*",
         type=int,
         help="epochs after which learning rates drop to a tenth",
+    )
+    add(
+        "--schedule",
+        default="step",
+        choices=("step", "cosine"),
+        help="how learning rates fall: at --lr_steps, or along a cosine to zero at the end",
+    )
+    add("--warmup", default=0, type=float, help="epochs of a linear rise of learning rates from zero")
+    add("--clip_grad", default=0, type=float, help="largest norm of the gradient; 0: no limit")
+    add(
+        "--ema",
+        default=0,
+        type=float,
+        help="evaluate and save an exponential moving average of the weights, with this decay per step; "
+        "0: off",
     )
     add("--beta1", default=0.9, type=float, help="momentum of SGD, first beta of AdamW")
     add("--weight_decay", default=1e-4, type=float, help="weight decay")

@@ -19,16 +19,18 @@ NO_SOUND = {1, 7}  # libsndfile's error codes for unknown formats; its text for 
 LENGTH_TAGS = b"Xing", b"Info", b"VBRI"  # in an mp3's first packet, if it states their number
 
 
-def read_window(path, centre_seconds, num_samples, rate):
+def read_window(path, centre_seconds, num_samples, rate, speed=1.0):
     """Mono waveform [num_samples] float32 in -1..1, centred at `centre_seconds`, at `rate` samples/s.
 
     Zero-padded beyond the ends of the file; a file shorter than the window is repeated first. Channels are
-    averaged. Raises UserError, naming the file, if it cannot be read, is empty, or is truncated before the
-    window.
+    averaged. speed: of playback, as if the file's sampling rate were that much higher; the centre stays.
+    Raises UserError, naming the file, if it cannot be read, is empty, or is truncated before the window.
     """
-    start = int(centre_seconds * rate) - num_samples // 2
     with _sound(path) as file:
-        return np.clip(_window(file, start, num_samples, rate), -1.0, 1.0)
+        rate_file = file.samplerate if speed == 1.0 else round(file.samplerate * speed)
+        centre = centre_seconds if speed == 1.0 else centre_seconds * file.samplerate / rate_file
+        start = int(centre * rate) - num_samples // 2
+        return np.clip(_window(file, rate_file, start, num_samples, rate), -1.0, 1.0)
 
 
 def sound_seconds(path):
@@ -78,30 +80,33 @@ def _tells_length(path):
     return any(tag in packet for tag in LENGTH_TAGS)
 
 
-def _window(file, start, num_samples, rate):
-    length = _length(file, rate)
+def _window(file, rate_file, start, num_samples, rate):
+    length = _length(file, rate_file, rate)
     if length < 1:
         raise UserError("contains no sound")
     if length >= num_samples:
-        return _read(file, start, num_samples, rate)
-    whole = _read(file, 0, length, rate)
+        return _read(file, rate_file, start, num_samples, rate)
+    whole = _read(file, rate_file, 0, length, rate)
     return _cut(np.tile(whole, num_samples // length + 1), start, num_samples)
 
 
-def _length(file, rate):
-    """The file's length by its header, in samples at `rate`."""
-    return file.frames * rate // file.samplerate
+def _length(file, rate_file, rate):
+    """The file's length by its header, played at `rate_file`, in samples at `rate`."""
+    return file.frames * rate // rate_file
 
 
-def _read(file, start, num_samples, rate):
-    """Samples start … start + num_samples at `rate` of the open `file`; zero outside of it."""
-    common = math.gcd(file.samplerate, rate)
-    step_in, step_out = file.samplerate // common, rate // common
+def _read(file, rate_file, start, num_samples, rate):
+    """Samples start … start + num_samples at `rate` of the open `file`, zero outside of it.
+
+    rate_file: samples/s at which the file is played.
+    """
+    common = math.gcd(rate_file, rate)
+    step_in, step_out = rate_file // common, rate // common
     # Samples of both rates coincide every `step_in` and `step_out` samples. Starting there avoids a shift.
     margin = MARGIN_MP3 if file.format == "MP3" else MARGIN if step_in != step_out else 0
     block = max(start - margin, 0) // step_out
     first, end = block * step_out, start + num_samples + margin
-    if end <= first or first >= _length(file, rate):
+    if end <= first or first >= _length(file, rate_file, rate):
         return np.zeros(num_samples, np.float32)
     file.seek(block * step_in)
     channels = _read_floats(file, -(-(end - first) * step_in // step_out))
@@ -110,11 +115,11 @@ def _read(file, start, num_samples, rate):
         raise UserError(f"samples reach {level:g}, expected -1 to 1")
     wave = channels.mean(axis=1) if file.channels > 1 else channels[:, 0]
     if step_in != step_out and len(wave):
-        wave = librosa.resample(wave, orig_sr=file.samplerate, target_sr=rate, res_type="soxr_hq")
-    if first + len(wave) <= max(start, 0) < _length(file, rate):
+        wave = librosa.resample(wave, orig_sr=rate_file, target_sr=rate, res_type="soxr_hq")
+    if first + len(wave) <= max(start, 0) < _length(file, rate_file, rate):
+        seconds = max(start, 0) / rate * rate_file / file.samplerate
         raise UserError(
-            f"no sound at {max(start, 0) / rate:.1f} s of {file.frames / file.samplerate:.1f} s: "
-            "truncated or damaged"
+            f"no sound at {seconds:.1f} s of {file.frames / file.samplerate:.1f} s: truncated or damaged"
         )
     return _cut(wave, start - first, num_samples)
 

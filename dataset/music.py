@@ -9,11 +9,13 @@ import torch
 from torch.utils.data import Dataset, default_collate
 
 from dataset.audio import read_window
+from dataset.augment import Variation, draw_variation, vary
 from dataset.frames import draw_crop, read_clip
 from utils import UserError
 
 EDGE_SECONDS = 8  # distance of a training window's centre from the clip's ends, if the clip is long enough
 VOLUMES = 0.5, 1.5  # range of a clip's random gain in training
+AUGMENTATION = 1  # in the seed of `dataset.augment`: separate from the draws of clips and moments
 MAX_FAILURES = 10  # unreadable clips before an example is given up
 
 
@@ -41,11 +43,21 @@ class MUSICMixDataset(Dataset):
     the list per epoch; otherwise the middle of each clip, and at most `max_items` clips (-1: all).
     pairs: the clips of a mixture differ in category and video ("category"), in video ("video"), or are drawn
     as in the original code, which may repeat a clip ("original"). mixtures: tuples of clip numbers;
-    evaluation uses exactly these. Randomness depends only on (seed, epoch, index).
+    evaluation uses exactly these. augment: kinds of `dataset.augment` to apply in training; they do not
+    change which clips, moments and crops are drawn. Randomness depends only on (seed, epoch, index).
     """
 
     def __init__(
-        self, clips, sampling, train, pairs="category", seed=1234, repeats=1, max_items=-1, mixtures=None
+        self,
+        clips,
+        sampling,
+        train,
+        pairs="category",
+        seed=1234,
+        repeats=1,
+        max_items=-1,
+        mixtures=None,
+        augment=(),
     ):
         assert not (train and mixtures), "fixed mixtures are for evaluation"
         self.clips = clips if train or max_items < 0 else clips[:max_items]
@@ -55,6 +67,7 @@ class MUSICMixDataset(Dataset):
         self.pairs = pairs
         self.seed = seed
         self.repeats = repeats if train else 1
+        self.augment = augment if train else ()
         self.groups = _group_numbers(self.clips, pairs)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # seen by persistent workers
         if not mixtures:
@@ -70,6 +83,7 @@ class MUSICMixDataset(Dataset):
     def __getitem__(self, index):
         rng = np.random.default_rng([self.seed, int(self._epoch) if self.train else 0, index])
         draws = random.Random(index)  # as in the original code's evaluation
+        rng_sound = np.random.default_rng([self.seed, int(self._epoch), index, AUGMENTATION])
         picked, centres, failures = [], [], []
         waves, frames = self._allocate()
         while len(picked) < self.sampling.num_mix:
@@ -79,7 +93,8 @@ class MUSICMixDataset(Dataset):
                 break
             try:
                 place = len(picked)
-                centres.append(self._load(self.clips[number], rng, waves[place], frames[place]))
+                variation = draw_variation(self.augment, rng_sound) if self.augment else Variation()
+                centres.append(self._load(self.clips[number], variation, rng, waves[place], frames[place]))
                 picked.append(number)
             except UserError as error:
                 failures.append((number, str(error)))
@@ -140,12 +155,14 @@ class MUSICMixDataset(Dataset):
         frames = np.empty((s.num_mix, 3, s.num_frames, s.img_size, s.img_size), np.uint8)
         return np.empty((s.num_mix, s.aud_len), np.float32), frames
 
-    def _load(self, clip, rng, wave, frames):
+    def _load(self, clip, variation, rng, wave, frames):
         """Fill `wave` [L] and `frames` [3, T, H, W] from a clip; returns its centre frame."""
         s = self.sampling
         centre = _draw_centre(clip.num_frames, s, rng) if self.train else max(1, clip.num_frames // 2)
-        wave[:] = read_window(clip.path_audio, (centre - 0.5) / s.fps, s.aud_len, s.aud_rate)
+        seconds = (centre - 0.5) / s.fps
+        wave[:] = read_window(clip.path_audio, seconds, s.aud_len, s.aud_rate, variation.speed)
         if self.train:
+            wave[:] = vary(wave, variation)
             wave *= np.float32(rng.uniform(*VOLUMES))
             np.clip(wave, -1.0, 1.0, out=wave)
         numbers = _frame_numbers(centre, s.num_frames, s.stride_frames, clip.num_frames)

@@ -5,6 +5,7 @@ from torch import nn
 
 from dataset.music import Sampling
 from engine.machine import distributed
+from engine.options import num_freqs
 from models import build_criterion, build_frame, build_sound, build_synthesizer
 from models.separator import Separator, Settings, choose_amp
 
@@ -17,7 +18,15 @@ def build_separator(args, weights=None, pretrained="none"):
     """
     files = weights or {"sound": "", "frame": "", "synthesizer": ""}
     torch.manual_seed(args.seed)
-    net_sound = build_sound(args.arch_sound, args.num_channels, files["sound"], args.ngf, args.init_sound)
+    net_sound = build_sound(
+        args.arch_sound,
+        args.num_channels,
+        files["sound"],
+        args.ngf,
+        args.init_sound,
+        args.depth_sound,
+        num_freqs(args),
+    )
     net_frame = build_frame(
         args.arch_frame, args.num_channels, args.img_pool, files["frame"], pretrained, args.img_norm
     )

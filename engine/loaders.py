@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from dataset.augment import AUGMENTATIONS
 from dataset.index import read_index, read_mixtures
 from dataset.music import MUSICMixDataset, collate
 from engine.build import build_sampling
@@ -20,7 +21,12 @@ def build_train_loader(args):
     Each process loads its share of every batch. Raises UserError if a batch is larger than an epoch.
     """
     dataset = _build_dataset(
-        args.list_train, args, train=True, pairs=args.mix_pairs, repeats=args.dup_trainset
+        args.list_train,
+        args,
+        train=True,
+        pairs=args.mix_pairs,
+        repeats=args.dup_trainset,
+        augment=AUGMENTATIONS[args.augment_sound],
     )
     if len(dataset) < batch_size(args):
         raise UserError(

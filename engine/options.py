@@ -9,10 +9,12 @@ import os
 from utils import UserError
 
 NUM_LOG_FREQS = 256  # rows of a log-frequency spectrogram, as in models.spectral
+HALVINGS = {"unet5": 5, "unet6": 6, "unet7": 7, "tfc_tdf": 4}  # of a spectrogram's sides by --arch_sound
 AT_LEAST = {  # smallest allowed value
     "num_mix": 2,
     "num_channels": 1,
     "ngf": 1,
+    "depth_sound": 1,
     "num_frames": 1,
     "stride_frames": 1,
     "frameRate": 1,
@@ -35,15 +37,18 @@ AT_LEAST = {  # smallest allowed value
     "lr_synthesizer": 0,
     "weight_decay": 0,
     "beta1": 0,
+    "ema": 0,
+    "warmup": 0,
+    "clip_grad": 0,
     "mask_thres": 0,
 }
 FILE_OPTIONS = "options.json"  # the run's options, saved next to its weights
 # Options that define a checkpoint's networks and their input: evaluation reads them from the run's own
 # options unless a flag overrides them.
 MODEL_OPTIONS = (
-    "num_mix arch_sound arch_frame arch_synthesizer num_channels ngf img_pool img_norm img_activation "
-    "sound_activation output_activation binary_mask mask_thres loss weighted_loss log_freq num_frames "
-    "stride_frames audLen audRate stft_frame stft_hop imgSize frameRate"
+    "num_mix arch_sound arch_frame arch_synthesizer num_channels ngf depth_sound img_pool img_norm "
+    "img_activation sound_activation output_activation binary_mask mask_thres loss weighted_loss log_freq "
+    "num_frames stride_frames audLen audRate stft_frame stft_hop imgSize frameRate"
 ).split()
 # Options that may change when a run is resumed: they do not affect what is learned.
 FREE_OPTIONS = (
@@ -51,7 +56,17 @@ FREE_OPTIONS = (
     "num_processes bss compile"
 ).split()
 # Options added later, with their defaults: older runs resume while these keep their defaults.
-LATER_OPTIONS = {"list_val_mix": "", "accumulate": 1, "sync_bn": False}
+LATER_OPTIONS = {
+    "list_val_mix": "",
+    "accumulate": 1,
+    "sync_bn": False,
+    "schedule": "step",
+    "warmup": 0,
+    "clip_grad": 0,
+    "ema": 0,
+    "augment_sound": "none",
+    "depth_sound": 1,
+}
 
 
 def check_values(parser, args, gpus_present):
@@ -64,8 +79,9 @@ def check_values(parser, args, gpus_present):
         parser.error(f"--num_gpus: {args.num_gpus} requested, {gpus_present} found{each}; 0 uses the CPU")
     if args.num_val == 0 or args.num_val < -1:
         parser.error(f"--num_val: expected -1, or 1 or more, found {args.num_val}")
-    if not args.beta1 < 1:
-        parser.error(f"--beta1: expected less than 1, found {args.beta1}")
+    for key in ("beta1", "ema"):
+        if not getattr(args, key) < 1:
+            parser.error(f"--{key}: expected less than 1, found {getattr(args, key)}")
     if os.path.basename(args.id) != args.id or args.id in (".", ".."):
         parser.error(f"--id: expected a plain name, found {args.id!r}; --ckpt sets the folder")
 
@@ -105,13 +121,18 @@ def check_precision(parser, args):
         parser.error("--amp fp16 needs a GPU; bf16 works on the CPU too")
 
 
+def num_freqs(args):
+    """Rows of the spectrograms that the networks see."""
+    return NUM_LOG_FREQS if args.log_freq else args.stft_frame // 2 + 1
+
+
 def check_spectrogram(parser, args):
-    """Check that the spectrogram's sides can be halved at each level of the U-Net."""
+    """Check that the spectrogram's sides can be halved at each level of the sound network."""
     if args.audLen <= args.stft_frame // 2:
         parser.error(f"--audLen: expected more than half of --stft_frame, found {args.audLen}")
-    step = 2 ** int(args.arch_sound.removeprefix("unet"))
+    step = 2 ** HALVINGS[args.arch_sound]
     times = 1 + args.audLen // args.stft_hop
-    freqs = NUM_LOG_FREQS if args.log_freq else args.stft_frame // 2 + 1
+    freqs = num_freqs(args)
     if times % step:
         fitting = max(step, round(times / step) * step) * args.stft_hop - 1
         parser.error(
@@ -135,9 +156,13 @@ def model_id(args):
     parts += [f"channels{args.num_channels}", f"epoch{args.num_epoch}"]
     parts += ["step" + "_".join(str(epoch) for epoch in args.lr_steps)]
     parts += [f"ngf{args.ngf}"] if args.ngf != 64 else []
+    parts += [f"depth{args.depth_sound}"] if args.depth_sound != 1 else []
     parts += ["kaiming"] if args.init_sound == "kaiming" else []
     parts += ["imgNorm"] if args.img_norm == "batch" else []
     parts += ["adamw"] if args.optimizer == "adamw" else []
+    parts += ["cosine"] if args.schedule == "cosine" else []
+    parts += [f"ema{args.ema:g}"] if args.ema else []
+    parts += ["augment"] if args.augment_sound != "none" else []
     return "-".join(parts)
 
 

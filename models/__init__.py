@@ -11,23 +11,27 @@ from models.activation import known
 from models.audio_net import Unet
 from models.criterion import Criterion
 from models.synthesizer_net import Bias, InnerProd
+from models.tfc_tdf import TfcTdf
 from models.vision_net import ResnetDilated, ResnetFC, load_resnet
 from utils import UserError
 
-ARCHS_SOUND = {"unet5": 5, "unet6": 6, "unet7": 7}  # levels of the U-Net
+UNETS = {"unet5": 5, "unet6": 6, "unet7": 7}  # levels
+ARCHS_SOUND = (*UNETS, "tfc_tdf")
 ARCHS_FRAME = {"resnet18fc": ResnetFC, "resnet18dilated": ResnetDilated}
 ARCHS_SYNTHESIZER = {"linear": InnerProd, "bias": Bias}
 CRITERIA = ("bce", "l1", "l2")
 
 
-def build_sound(arch="unet7", fc_dim=32, weights="", ngf=64, init="normal"):
+def build_sound(arch="unet7", fc_dim=32, weights="", ngf=64, init="normal", depth=1, num_freqs=256):
     """The sound network: log-magnitude [B, 1, F, T] -> features [B, fc_dim, F, T].
 
-    `ngf`: channels of the U-Net's first level, 64 as published. `init`: random initialisation, `normal` as
-    published (so small that batch normalisation's epsilon dominates, which slows the start) or `kaiming`.
+    `ngf`: channels of the first level, 64 as published. `init`: random initialisation of the U-Net, `normal`
+    as published (so small that batch normalisation's epsilon dominates, which slows the start) or `kaiming`.
+    `depth`, `num_freqs`: of `models.tfc_tdf`.
     """
-    levels = ARCHS_SOUND[known(arch, ARCHS_SOUND, "sound network")]
-    net = Unet(fc_dim=fc_dim, num_downs=levels, ngf=ngf)
+    if known(arch, ARCHS_SOUND, "sound network") == "tfc_tdf":
+        return _load(TfcTdf(fc_dim, ngf, depth, num_freqs), weights)
+    net = Unet(fc_dim=fc_dim, num_downs=UNETS[arch], ngf=ngf)
     net.apply(INITS[known(init, INITS, "initialisation")])
     return _load(net, weights)
 

@@ -7,6 +7,7 @@ import os
 import time
 
 import torch
+from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from engine.evaluation.report import summary_line, write_metrics, write_page
@@ -15,11 +16,12 @@ from engine.loaders import start_epoch
 from engine.machine import distributed
 from engine.machine.prefetch import TENSORS, Arriving, batches_on
 from engine.options import batch_size, model_id, training_options
+from engine.training.average import Average
 from engine.training.checkpoint import save_state, save_weights
+from engine.training.schedule import rate_factor
 from pages.curves import plot_history
 from utils import UserError, progress
 
-RATE_DROP = 0.1  # factor on the learning rates after each epoch in --lr_steps
 VAL_KEYS = ("loss", "sdr", "sir", "sar", "si_sdr", "sdr_mixture", "sdr_oracle")
 FOLDER_PAGE = "visualization"
 
@@ -51,6 +53,7 @@ class Trainer:
         self.loader = loader
         self.evaluator = evaluator
         self.scaler = torch.amp.GradScaler(device.type, enabled=args.amp == "fp16")
+        self.average = Average(separator, args.ema)
         self.failures = Failures(len(loader.dataset.clips), args.list_train)
         self.epoch = 0  # epochs trained so far
         self.finished = True  # whether the last one has also been evaluated and saved
@@ -84,9 +87,10 @@ class Trainer:
     def _finish_epoch(self):
         """Evaluate if it is due, and save the epoch's results."""
         due = self.epoch % self.args.eval_epoch == 0 or self.epoch == self.args.num_epoch
-        is_best = due and self._evaluate()
-        self.finished = True
-        save_weights(self, is_best)
+        with self.average.in_place():
+            is_best = due and self._evaluate()
+            self.finished = True
+            save_weights(self, is_best)
         save_state(self)
         if distributed.is_main():
             plot_history(self.folder, self.history)
@@ -94,7 +98,6 @@ class Trainer:
     def _train_epoch(self, epoch):
         self.model.train()
         start_epoch(self.loader, epoch)
-        self._set_rates(epoch)
         total, size = len(self.loader), batch_size(self.args)
         with progress(total=total * size, desc=f"epoch {epoch}/{self.args.num_epoch}", unit="sample") as bar:
             began = time.perf_counter()
@@ -106,6 +109,7 @@ class Trainer:
                 if distributed.everywhere(bool(batch["info"])):
                     if part == parts:  # the next group; the last one of an epoch may be smaller
                         part, parts = 0, min(self.args.accumulate, total - step + 1)
+                        self._set_rates(epoch - 1 + (step - 1) / total)
                     part += 1
                     losses.append(self._step(batch, part, parts))
                     self._check(pending)
@@ -122,6 +126,7 @@ class Trainer:
             self._end_group(part, parts)
         self.failures.join()
         distributed.average_norms(self.separator)
+        self.average.join()
 
     def _step(self, batch, part=1, parts=1):
         """Train on a batch, number `part` of the `parts` of an optimiser step; returns the loss, a scalar."""
@@ -135,8 +140,12 @@ class Trainer:
         return loss.detach()
 
     def _update(self):
+        if self.args.clip_grad:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.separator.parameters(), self.args.clip_grad)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        self.average.update()
 
     def _end_group(self, part, parts):
         """Step with the first `part` of `parts` batches: the epoch ended, since the others were unreadable.
@@ -169,10 +178,10 @@ class Trainer:
         if self.board:
             self.board.add_scalar("train/loss", loss, round(epoch * len(self.loader)))
 
-    def _set_rates(self, epoch):
-        drops = sum(step < epoch for step in self.args.lr_steps)
+    def _set_rates(self, done):
+        factor = rate_factor(self.args, done)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["first_lr"] * RATE_DROP**drops
+            group["lr"] = group["first_lr"] * factor
 
     def _evaluate(self):
         """Evaluate, and write scores and page; True if the loss is the lowest so far."""
