@@ -113,6 +113,12 @@ def _add_masks(group):
     add = group.add_argument
     add("--binary_mask", default=1, type=int, choices=(0, 1), help="binary masks (1) or ratio masks (0)")
     add(
+        "--mask_target",
+        default="magnitude",
+        choices=("magnitude", "phase"),
+        help="true ratio masks: of magnitudes, as published, or of the part in phase with the mixture",
+    )
+    add(
         "--mask_thres",
         default=0.5,
         type=float,

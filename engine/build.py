@@ -33,6 +33,7 @@ def build_separator(args, weights=None, pretrained="none"):
     net_synthesizer = build_synthesizer(args.arch_synthesizer, args.num_channels, files["synthesizer"])
     settings = Settings(
         binary_mask=bool(args.binary_mask),
+        mask_target=args.mask_target,
         mask_thres=args.mask_thres,
         weighted_loss=bool(args.weighted_loss),
         log_freq=bool(args.log_freq),

@@ -47,8 +47,8 @@ FILE_OPTIONS = "options.json"  # the run's options, saved next to its weights
 # options unless a flag overrides them.
 MODEL_OPTIONS = (
     "num_mix arch_sound arch_frame arch_synthesizer num_channels ngf depth_sound img_pool img_norm "
-    "img_activation sound_activation output_activation binary_mask mask_thres loss weighted_loss log_freq "
-    "num_frames stride_frames audLen audRate stft_frame stft_hop imgSize frameRate"
+    "img_activation sound_activation output_activation binary_mask mask_target mask_thres loss "
+    "weighted_loss log_freq num_frames stride_frames audLen audRate stft_frame stft_hop imgSize frameRate"
 ).split()
 # Options that may change when a run is resumed: they do not affect what is learned.
 FREE_OPTIONS = (
@@ -66,6 +66,7 @@ LATER_OPTIONS = {
     "ema": 0,
     "augment_sound": "none",
     "depth_sound": 1,
+    "mask_target": "magnitude",
 }
 
 
@@ -92,6 +93,8 @@ def check_together(parser, args):
         parser.error(f"binary masks need --loss bce, found {args.loss}; use --binary_mask 0 for ratio masks")
     if args.loss == "bce" and not args.binary_mask:
         parser.error("--loss bce is for binary masks; ratio masks (--binary_mask 0) need --loss l1 or l2")
+    if args.binary_mask and args.mask_target != "magnitude":
+        parser.error(f"--mask_target {args.mask_target} is for ratio masks: use --binary_mask 0")
     if args.loss == "bce" and args.output_activation not in ("sigmoid", "softmax"):
         parser.error(
             f"--loss bce needs --output_activation sigmoid or softmax, found {args.output_activation}"
@@ -152,6 +155,7 @@ def model_id(args):
     parts += [args.arch_frame, args.arch_sound, args.arch_synthesizer]
     parts += [f"frames{args.num_frames}stride{args.stride_frames}", args.img_pool]
     parts += ["binary" if args.binary_mask else "ratio"]
+    parts += ["phase"] if args.mask_target == "phase" else []
     parts += ["weightedLoss"] if args.weighted_loss else []
     parts += [f"channels{args.num_channels}", f"epoch{args.num_epoch}"]
     parts += ["step" + "_".join(str(epoch) for epoch in args.lr_steps)]

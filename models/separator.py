@@ -31,6 +31,7 @@ class Settings(NamedTuple):
     """Processing around the networks; the defaults are the published recipe's."""
 
     binary_mask: bool = True
+    mask_target: str = "magnitude"  # magnitude | phase, see `Separator._true_masks`
     mask_thres: float = 0.5
     weighted_loss: bool = True
     log_freq: bool = True
@@ -75,8 +76,7 @@ class Separator(nn.Module):
         """
         spec_mix = self.spectral.stft(mix)
         warped_mix = self.spectral.warp(spec_mix.abs() + EPSILON)
-        warped_sources = self.spectral.warp(self.spectral.stft(sources).abs())
-        true_masks = self._true_masks(warped_sources, warped_mix[:, None])
+        true_masks = self._true_masks(self.spectral.stft(sources), spec_mix[:, None], warped_mix[:, None])
         weight = self._loss_weight(warped_mix[:, None])
         logits = self._logits(warped_mix, frames)
         out = {"loss": self.criterion.of_logits(logits, self.settings.output_activation, true_masks, weight)}
@@ -156,10 +156,21 @@ class Separator(nn.Module):
             frames = frames.contiguous(memory_format=torch.channels_last_3d)
         return (frames / 255 - self.mean) / self.std
 
-    def _true_masks(self, sources, mix):
+    def _true_masks(self, spec_sources, spec_mix, warped_mix):
+        """[B, N, F, T] of complex spectrograms of sources and mixture, and the mixture's warped magnitude.
+
+        `phase`: the part of a source in phase with the mixture, which is all that a real mask can restore,
+        relative to the mixture (the phase-sensitive filter of Erdogan et al., 2015). Before they are limited
+        to 0..1, these masks sum to one, as a softmax does; ratios of magnitudes sum to more.
+        """
+        if self.settings.mask_target == "phase":
+            phase = spec_mix / (spec_mix.abs() + EPSILON)
+            in_phase = self.spectral.warp((spec_sources * phase.conj()).real)
+            return (in_phase / warped_mix).clamp(0.0, 1.0)
+        warped_sources = self.spectral.warp(spec_sources.abs())
         if self.settings.binary_mask:
-            return (sources > 0.5 * mix).to(mix.dtype)
-        return (sources / mix).clamp(0.0, MAX_RATIO)
+            return (warped_sources > 0.5 * warped_mix).to(warped_mix.dtype)
+        return (warped_sources / warped_mix).clamp(0.0, MAX_RATIO)
 
     def _loss_weight(self, mix):
         return torch.log1p(mix).clamp(*WEIGHTS) if self.settings.weighted_loss else torch.ones_like(mix)

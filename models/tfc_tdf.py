@@ -26,6 +26,7 @@ class TfcTdf(nn.Module):
 
     def __init__(self, fc_dim=32, ngf=32, depth=1, num_freqs=256):
         super().__init__()
+        self.channels_last = False  # whether the first convolution is given channels-last memory
         widths = [ngf * width for width in WIDTHS]
         self.bn0 = nn.BatchNorm2d(1)
         self.rows = nn.Parameter(torch.randn(NUM_ROW_FEATURES, num_freqs, 1))
@@ -44,6 +45,8 @@ class TfcTdf(nn.Module):
         """Features of `x`, the log-magnitude."""
         rows = self.rows.expand(len(x), -1, -1, x.shape[3])
         x, skips = torch.cat([self.bn0(x), rows], dim=1), []
+        if self.channels_last:
+            x = x.to(memory_format=torch.channels_last)
         for down, blocks in zip(self.down, self.encoder, strict=True):
             x = blocks(down(x))
             skips.append(x)

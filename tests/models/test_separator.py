@@ -186,3 +186,32 @@ def test_compiled_networks_give_the_same(batch):
         separator.compile_networks(backend="aot_eager")  # the default asks for a compiler, and a minute
         torch.testing.assert_close(separator(mix, sources, frames)["loss"], plain, rtol=1e-4, atol=1e-5)
     assert list(separator.state_dict()) == names
+
+
+def test_phase_masks_restore_more_than_masks_of_magnitudes(batch):
+    """Of two tones a quarter of a period apart, magnitudes ask for 0.7 each; one half of each is in phase."""
+    times = torch.arange(LENGTH) / 11025 * 2 * torch.pi * 700
+    sources = 0.3 * torch.stack([torch.sin(times), torch.cos(times)])[None]
+    frames, errors = batch[2][:1], {}
+    for target in ("magnitude", "phase"):
+        separator = make_separator(binary_mask=False, mask_target=target).eval()
+        with torch.no_grad():
+            out = separator(sources.sum(1), sources, frames, separate=True)
+        true = sources[..., : out["oracle"].shape[-1]]
+        errors[target] = (out["oracle"] - true).square().sum()
+        loudest = out["weight"][0, 0, :, 32].argmax()
+        expected = torch.full((2,), 0.5 if target == "phase" else 0.5**0.5)
+        torch.testing.assert_close(out["true_masks"][0, :, loudest, 32], expected, atol=0.01, rtol=0)
+    assert errors["phase"] < 0.9 * errors["magnitude"]
+
+
+def test_phase_masks_are_within_0_and_1_and_share_the_mixture():
+    torch.manual_seed(0)
+    sources = 0.1 * torch.randn(2, 3, LENGTH)
+    separator = make_separator(binary_mask=False, mask_target="phase")
+    spec_mix, specs = separator.spectral.stft(sources.sum(1)), separator.spectral.stft(sources)
+    masks = separator._true_masks(specs, spec_mix[:, None], separator.spectral.warp(spec_mix.abs())[:, None])
+    assert masks.min() == 0
+    assert masks.max() == 1
+    total, free = masks.sum(1), ((masks > 0) & (masks < 1)).all(dim=1)
+    torch.testing.assert_close(total[free], torch.ones_like(total[free]), atol=1e-4, rtol=0)
