@@ -15,7 +15,9 @@ from utils import UserError
 
 EDGE_SECONDS = 8  # distance of a training window's centre from the clip's ends, if the clip is long enough
 VOLUMES = 0.5, 1.5  # range of a clip's random gain in training
-AUGMENTATION = 1  # in the seed of `dataset.augment`: separate from the draws of clips and moments
+EPOCH_ITEMS = 1000  # approximate length of an epoch with `repeats` 0
+VIEW_STREAM = 1  # separates the random numbers of views from those of items
+AUGMENT_STREAM = 2  # likewise, those of `dataset.augment`
 MAX_FAILURES = 10  # unreadable clips before an example is given up
 
 
@@ -40,11 +42,15 @@ class MUSICMixDataset(Dataset):
     then `info` alone.
 
     clips: a list of `dataset.index.Clip`. train: random moments, volumes and crops, and `repeats` passes over
-    the list per epoch; otherwise the middle of each clip, and at most `max_items` clips (-1: all).
-    pairs: the clips of a mixture differ in category and video ("category"), in video ("video"), or are drawn
-    as in the original code, which may repeat a clip ("original"). mixtures: tuples of clip numbers;
-    evaluation uses exactly these. augment: kinds of `dataset.augment` to apply in training; they do not
-    change which clips, moments and crops are drawn. Randomness depends only on (seed, epoch, index).
+    the list per epoch (0: enough for about 1,000 items); otherwise the middle of each clip, and at most
+    `max_items` clips (-1: all). pairs: the clips of a mixture differ in category and video ("category"), in
+    video ("video"), or are drawn as in the original code, which may repeat a clip ("original"). mixtures:
+    tuples of clip numbers; evaluation uses exactly these. augment: kinds of `dataset.augment` to apply in
+    training; they do not change which clips, moments and crops are drawn. Randomness depends only on
+    (seed, epoch, index).
+
+    views: fixed views per training clip, see `view_clip`. If not 0, an item's `frames` is int64 [N]: a random
+    view of each clip, as clip number * views + view number.
     """
 
     def __init__(
@@ -58,6 +64,7 @@ class MUSICMixDataset(Dataset):
         max_items=-1,
         mixtures=None,
         augment=(),
+        views=0,
     ):
         assert not (train and mixtures), "fixed mixtures are for evaluation"
         self.clips = clips if train or max_items < 0 else clips[:max_items]
@@ -66,8 +73,10 @@ class MUSICMixDataset(Dataset):
         self.train = train
         self.pairs = pairs
         self.seed = seed
-        self.repeats = repeats if train else 1
+        self.repeats = (repeats or max(1, round(EPOCH_ITEMS / len(self.clips)))) if train else 1
+        self.views = views if train else 0
         self.augment = augment if train else ()
+        self.unreadable = {}  # {clip's number: why its views could not be made}
         self.groups = _group_numbers(self.clips, pairs)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # seen by persistent workers
         if not mixtures:
@@ -83,7 +92,7 @@ class MUSICMixDataset(Dataset):
     def __getitem__(self, index):
         rng = np.random.default_rng([self.seed, int(self._epoch) if self.train else 0, index])
         draws = random.Random(index)  # as in the original code's evaluation
-        rng_sound = np.random.default_rng([self.seed, int(self._epoch), index, AUGMENTATION])
+        rng_sound = np.random.default_rng([self.seed, int(self._epoch), index, AUGMENT_STREAM])
         picked, centres, failures = [], [], []
         waves, frames = self._allocate()
         while len(picked) < self.sampling.num_mix:
@@ -94,7 +103,7 @@ class MUSICMixDataset(Dataset):
             try:
                 place = len(picked)
                 variation = draw_variation(self.augment, rng_sound) if self.augment else Variation()
-                centres.append(self._load(self.clips[number], variation, rng, waves[place], frames[place]))
+                centres.append(self._load(number, variation, rng, waves[place], frames[place, ...]))
                 picked.append(number)
             except UserError as error:
                 failures.append((number, str(error)))
@@ -111,6 +120,20 @@ class MUSICMixDataset(Dataset):
             "frames": torch.from_numpy(frames),
             "info": info,
         }
+
+    def view_clip(self, number):
+        """The views of a clip, uint8 [views, 3, T, H, W]: moments, crops and mirrors as training draws them.
+
+        They depend on (seed, number, view) alone. Raises UserError for pictures that cannot be read.
+        """
+        s, clip = self.sampling, self.clips[number]
+        pictures = np.empty((self.views, 3, s.num_frames, s.img_size, s.img_size), np.uint8)
+        for view in range(self.views):
+            rng = np.random.default_rng([self.seed, number, view, VIEW_STREAM])
+            centre = _draw_centre(clip.num_frames, s, rng)
+            numbers = _frame_numbers(centre, s.num_frames, s.stride_frames, clip.num_frames)
+            read_clip(clip.path_frames, numbers, s.img_size, draw_crop(rng), pictures[view])
+        return torch.from_numpy(pictures)
 
     def window_pictures(self, number, centre):
         """(folder, numbers) of all frames of clip `number` within the audio window around frame `centre`."""
@@ -150,14 +173,18 @@ class MUSICMixDataset(Dataset):
         return int(rng.choice(allowed)) if len(allowed) else None
 
     def _allocate(self):
-        """Empty arrays for the waveforms [N, L] and frames [N, 3, T, H, W] of an item."""
+        """Empty arrays for the waveforms [N, L] and frames [N, 3, T, H, W], or views [N], of an item."""
         s = self.sampling
-        frames = np.empty((s.num_mix, 3, s.num_frames, s.img_size, s.img_size), np.uint8)
-        return np.empty((s.num_mix, s.aud_len), np.float32), frames
+        waves = np.empty((s.num_mix, s.aud_len), np.float32)
+        if self.views:
+            return waves, np.empty(s.num_mix, np.int64)
+        return waves, np.empty((s.num_mix, 3, s.num_frames, s.img_size, s.img_size), np.uint8)
 
-    def _load(self, clip, variation, rng, wave, frames):
-        """Fill `wave` [L] and `frames` [3, T, H, W] from a clip; returns its centre frame."""
-        s = self.sampling
+    def _load(self, number, variation, rng, wave, frames):
+        """Fill `wave` [L] and `frames` [3, T, H, W] (a view: []) from a clip; returns its centre frame."""
+        if number in self.unreadable:
+            raise UserError(self.unreadable[number])
+        s, clip = self.sampling, self.clips[number]
         centre = _draw_centre(clip.num_frames, s, rng) if self.train else max(1, clip.num_frames // 2)
         seconds = (centre - 0.5) / s.fps
         wave[:] = read_window(clip.path_audio, seconds, s.aud_len, s.aud_rate, variation.speed)
@@ -165,8 +192,12 @@ class MUSICMixDataset(Dataset):
             wave[:] = vary(wave, variation)
             wave *= np.float32(rng.uniform(*VOLUMES))
             np.clip(wave, -1.0, 1.0, out=wave)
+        crop = draw_crop(rng) if self.train else None
+        if self.views:  # drawn by the crop, so that views change nothing else that is drawn
+            frames[...] = number * self.views + int(crop.x * self.views)
+            return centre
         numbers = _frame_numbers(centre, s.num_frames, s.stride_frames, clip.num_frames)
-        read_clip(clip.path_frames, numbers, s.img_size, draw_crop(rng) if self.train else None, frames)
+        read_clip(clip.path_frames, numbers, s.img_size, crop, frames)
         return centre
 
 

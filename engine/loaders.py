@@ -9,7 +9,7 @@ from dataset.index import read_index, read_mixtures
 from dataset.music import MUSICMixDataset, collate
 from engine.build import build_sampling
 from engine.machine import distributed
-from engine.options import batch_size
+from engine.options import batch_size, kept_views
 from utils import UserError
 
 SAMPLER_PART = 4096  # indices converted to Python numbers at a time
@@ -27,6 +27,7 @@ def build_train_loader(args):
         pairs=args.mix_pairs,
         repeats=args.dup_trainset,
         augment=AUGMENTATIONS[args.augment_sound],
+        views=kept_views(args),
     )
     if len(dataset) < batch_size(args):
         raise UserError(
