@@ -45,7 +45,9 @@ def make_parser(gpus_present=0, processes=(1, 1)):
     _add_masks(groups["masks and loss"])
     _add_sampling(groups["sound and pictures"])
     _add_data(groups["data"])
+    _add_mixing(groups["data"])
     _add_training(groups["training"])
+    _add_schedule(groups["training"])
     _add_machine(groups["machine"], gpus_present, processes[1])
     parser.set_defaults(num_processes=processes[0])
     return parser
@@ -180,6 +182,10 @@ def _add_data(group):
         help="evaluation: also measure localisation on these videos with one source, each with a box in its "
         "<id>.json; of a folder, only the videos in --list_val, if that file exists: not those of training",
     )
+
+
+def _add_mixing(group):
+    add = group.add_argument
     add(
         "--dup_trainset",
         default=100,
@@ -222,6 +228,18 @@ def _add_training(group):
         "computed once; 0: new views at every step",
     )
     add("--lr_synthesizer", default=1e-3, type=float, help="learning rate of the synthesizer")
+    add("--beta1", default=0.9, type=float, help="momentum of SGD, first beta of AdamW")
+    add("--weight_decay", default=1e-4, type=float, help="weight decay")
+    add("--accumulate", default=1, type=int, help="batches per optimiser step (gradient accumulation)")
+    add(
+        "--sync_bn",
+        action="store_true",
+        help="batch normalisation over the batches of all torchrun processes, not in each separately",
+    )
+
+
+def _add_schedule(group):
+    add = group.add_argument
     add(
         "--lr_steps",
         default=[40, 60],
@@ -243,14 +261,6 @@ def _add_training(group):
         type=float,
         help="evaluate and save an exponential moving average of the weights, with this decay per step; "
         "0: off",
-    )
-    add("--beta1", default=0.9, type=float, help="momentum of SGD, first beta of AdamW")
-    add("--weight_decay", default=1e-4, type=float, help="weight decay")
-    add("--accumulate", default=1, type=int, help="batches per optimiser step (gradient accumulation)")
-    add(
-        "--sync_bn",
-        action="store_true",
-        help="batch normalisation over the batches of all torchrun processes, not in each separately",
     )
 
 

@@ -7,10 +7,9 @@ frames of a clip, H W frame size, h w size of the map of image features, L sampl
 import torch
 from torch import nn
 
-from models.activation import known
 from models.audio_net import Unet
 from models.backbones import TimmFC, is_backbone, load_backbone
-from models.criterion import Criterion
+from models.criterion import Criterion, known
 from models.synthesizer_net import Bias, InnerProd
 from models.tfc_tdf import TfcTdf
 from models.vision_net import ResnetDilated, ResnetFC, load_resnet

@@ -1,16 +1,35 @@
-"""The losses on masks."""
+"""Activations, by name, and the losses on masks."""
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.activation import activate
+from utils import UserError
 
+ACTIVATIONS = {
+    "sigmoid": torch.sigmoid,
+    "softmax": lambda x: torch.softmax(x, dim=1),
+    "relu": torch.relu,
+    "tanh": torch.tanh,
+    "no": lambda x: x,
+}
 LOSSES = {
     "bce": F.binary_cross_entropy,
     "l1": F.l1_loss,
     "l2": F.mse_loss,
 }
+
+
+def activate(x, activation):
+    """Apply an activation by name: sigmoid | softmax (over dimension 1) | relu | tanh | no."""
+    return ACTIVATIONS[known(activation, ACTIVATIONS, "activation")](x)
+
+
+def known(name, choices, what):
+    """Return `name`. Raises UserError, listing the `choices`, if it is not one of them."""
+    if name not in choices:
+        raise UserError(f"unknown {what} {name!r}: choose from {', '.join(choices)}")
+    return name
 
 
 class Criterion(nn.Module):

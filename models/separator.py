@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from models.activation import activate
+from models.criterion import activate
 from models.spectral import Spectral
 
 EPSILON = 1e-10  # added to the mixture's magnitude

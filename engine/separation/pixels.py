@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.activation import activate
+from models.criterion import activate
 from models.separator import EPSILON
 from models.vision_net import POOLS
 

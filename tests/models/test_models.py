@@ -14,7 +14,7 @@ from models import (
     build_synthesizer,
     load_weights,
 )
-from models.activation import activate
+from models.criterion import activate
 from tests.golden.golden_weights import fill
 from tests.helpers import GOLDEN
 from utils import UserError
