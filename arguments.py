@@ -254,14 +254,6 @@ def _add_schedule(group):
         help="how learning rates fall: at --lr_steps, or along a cosine to zero at the end",
     )
     add("--warmup", default=0, type=float, help="epochs of a linear rise of learning rates from zero")
-    add("--clip_grad", default=0, type=float, help="largest norm of the gradient; 0: no limit")
-    add(
-        "--ema",
-        default=0,
-        type=float,
-        help="evaluate and save an exponential moving average of the weights, with this decay per step; "
-        "0: off",
-    )
 
 
 def _add_machine(group, gpus_present, processes_here):

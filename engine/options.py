@@ -39,9 +39,7 @@ AT_LEAST = {  # smallest allowed value
     "lr_synthesizer": 0,
     "weight_decay": 0,
     "beta1": 0,
-    "ema": 0,
     "warmup": 0,
-    "clip_grad": 0,
     "mask_thres": 0,
 }
 FILE_OPTIONS = "options.json"  # the run's options, saved next to its weights
@@ -65,8 +63,6 @@ LATER_OPTIONS = {
     "num_views": 16,
     "schedule": "step",
     "warmup": 0,
-    "clip_grad": 0,
-    "ema": 0,
     "augment_sound": "none",
     "depth_sound": 1,
     "mask_target": "magnitude",
@@ -83,9 +79,8 @@ def check_values(parser, args, gpus_present):
         parser.error(f"--num_gpus: {args.num_gpus} requested, {gpus_present} found{each}; 0 uses the CPU")
     if args.num_val == 0 or args.num_val < -1:
         parser.error(f"--num_val: expected -1, or 1 or more, found {args.num_val}")
-    for key in ("beta1", "ema"):
-        if not getattr(args, key) < 1:
-            parser.error(f"--{key}: expected less than 1, found {getattr(args, key)}")
+    if not args.beta1 < 1:
+        parser.error(f"--beta1: expected less than 1, found {args.beta1}")
     if os.path.basename(args.id) != args.id or args.id in (".", ".."):
         parser.error(f"--id: expected a plain name, found {args.id!r}; --ckpt sets the folder")
 
@@ -180,7 +175,6 @@ def model_id(args):
     parts += ["imgNorm"] if args.img_norm == "batch" else []
     parts += ["adamw"] if args.optimizer == "adamw" else []
     parts += ["cosine"] if args.schedule == "cosine" else []
-    parts += [f"ema{args.ema:g}"] if args.ema else []
     parts += ["augment"] if args.augment_sound != "none" else []
     return "-".join(parts)
 

@@ -109,7 +109,6 @@ def save_state(trainer):
     """Save everything that the run needs to resume from here."""
     state = {
         "nets": {name: getattr(trainer.separator, f"net_{name}").state_dict() for name in NETS},
-        "average": trainer.average.state_dict(),
         "optimizer": trainer.optimizer.state_dict(),
         "scaler": trainer.scaler.state_dict(),
         "options": training_options(trainer.args),
@@ -122,7 +121,6 @@ def restore(state, trainer):
     """Load the state of a run, as `find_run` returns it, into a new trainer with the same options."""
     for name in NETS:
         getattr(trainer.separator, f"net_{name}").load_state_dict(state["nets"][name])
-    trainer.average.load_state_dict(state.get("average"))
     trainer.optimizer.load_state_dict(state["optimizer"])
     _lay_out(trainer.optimizer)
     trainer.scaler.load_state_dict(state["scaler"])

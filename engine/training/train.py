@@ -7,7 +7,6 @@ import os
 import time
 
 import torch
-from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from engine.evaluation.report import summary_line, write_metrics, write_page
@@ -16,7 +15,6 @@ from engine.loaders import start_epoch
 from engine.machine import distributed
 from engine.machine.prefetch import TENSORS, Arriving, batches_on
 from engine.options import batch_size, model_id, training_options
-from engine.training.average import Average
 from engine.training.checkpoint import save_state, save_weights
 from engine.training.schedule import rate_factor
 from engine.training.views import keep_views
@@ -54,7 +52,6 @@ class Trainer:
         self.loader = loader
         self.evaluator = evaluator
         self.scaler = torch.amp.GradScaler(device.type, enabled=args.amp == "fp16")
-        self.average = Average(separator, args.ema)
         self.failures = Failures(len(loader.dataset.clips), args.list_train)
         self.epoch = 0  # epochs trained so far
         self.finished = True  # whether the last one has also been evaluated and saved
@@ -91,10 +88,9 @@ class Trainer:
     def _finish_epoch(self):
         """Evaluate if it is due, and save the epoch's results."""
         due = self.epoch % self.args.eval_epoch == 0 or self.epoch == self.args.num_epoch
-        with self.average.in_place():
-            is_best = due and self._evaluate()
-            self.finished = True
-            save_weights(self, is_best)
+        is_best = due and self._evaluate()
+        self.finished = True
+        save_weights(self, is_best)
         save_state(self)
         if distributed.is_main():
             plot_history(self.folder, self.history)
@@ -130,7 +126,6 @@ class Trainer:
             self._end_group(part, parts)
         self.failures.join()
         distributed.average_norms(self.separator)
-        self.average.join()
 
     def _step(self, batch, part=1, parts=1):
         """Train on a batch, number `part` of the `parts` of an optimiser step; returns the loss, a scalar."""
@@ -147,12 +142,8 @@ class Trainer:
         return loss.detach()
 
     def _update(self):
-        if self.args.clip_grad:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.separator.parameters(), self.args.clip_grad)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.average.update()
 
     def _end_group(self, part, parts):
         """Step with the first `part` of `parts` batches: the epoch ended, since the others were unreadable.

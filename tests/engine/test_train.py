@@ -50,7 +50,7 @@ def stop_after(monkeypatch, epoch):
     monkeypatch.setattr(Trainer, "_step", stopping)
 
 
-MODERN = "--schedule cosine --warmup 0.5 --clip_grad 0.1 --ema 0.9 --augment_sound all --arch_sound tfc_tdf"
+MODERN = "--schedule cosine --warmup 0.5 --augment_sound all --arch_sound tfc_tdf"
 
 
 @pytest.mark.parametrize("more", ["", MODERN])
