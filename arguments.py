@@ -193,11 +193,11 @@ def _add_mixing(group):
         help="repeats of the training list per epoch; 0: enough for about 1,000 mixtures",
     )
     add(
-        "--augment_sound",
-        default="none",
-        choices=("none", "speed", "all"),
-        help="vary training clips: playback up to 3 semitones faster or slower; all: gain, polarity and "
-        "spectral tilt too",
+        "--augment_speed",
+        default=0,
+        type=float,
+        metavar="SEMITONES",
+        help="training: play clips faster or slower, up to this change of pitch (3 for instruments)",
     )
     pairs = ("category", "video", "original")
     add(

@@ -9,7 +9,6 @@ import torch
 from torch.utils.data import Dataset, default_collate
 
 from dataset.audio import read_window
-from dataset.augment import Variation, draw_variation, vary
 from dataset.frames import draw_crop, read_clip
 from utils import UserError
 
@@ -17,7 +16,7 @@ EDGE_SECONDS = 8  # distance of a training window's centre from the clip's ends,
 VOLUMES = 0.5, 1.5  # range of a clip's random gain in training
 EPOCH_ITEMS = 1000  # approximate length of an epoch with `repeats` 0
 VIEW_STREAM = 1  # separates the random numbers of views from those of items
-AUGMENT_STREAM = 2  # likewise, those of `dataset.augment`
+SPEED_STREAM = 2  # likewise, those of playback speeds
 MAX_FAILURES = 10  # unreadable clips before an example is given up
 
 
@@ -45,9 +44,10 @@ class MUSICMixDataset(Dataset):
     the list per epoch (0: enough for about 1,000 items); otherwise the middle of each clip, and at most
     `max_items` clips (-1: all). pairs: the clips of a mixture differ in category and video ("category"), in
     video ("video"), or are drawn as in the original code, which may repeat a clip ("original"). mixtures:
-    tuples of clip numbers; evaluation uses exactly these. augment: kinds of `dataset.augment` to apply in
-    training; they do not change which clips, moments and crops are drawn. Randomness depends only on
-    (seed, epoch, index).
+    tuples of clip numbers; evaluation uses exactly these. Randomness depends only on (seed, epoch, index).
+
+    semitones: training clips are played faster or slower, up to this change of pitch; the clips, moments and
+    crops that are drawn stay the same.
 
     views: fixed views per training clip, see `view_clip`. If not 0, an item's `frames` is int64 [N]: a random
     view of each clip, as clip number * views + view number.
@@ -63,7 +63,7 @@ class MUSICMixDataset(Dataset):
         repeats=1,
         max_items=-1,
         mixtures=None,
-        augment=(),
+        semitones=0,
         views=0,
     ):
         assert not (train and mixtures), "fixed mixtures are for evaluation"
@@ -75,7 +75,7 @@ class MUSICMixDataset(Dataset):
         self.seed = seed
         self.repeats = (repeats or max(1, round(EPOCH_ITEMS / len(self.clips)))) if train else 1
         self.views = views if train else 0
-        self.augment = augment if train else ()
+        self.semitones = semitones if train else 0
         self.unreadable = {}  # {clip's number: why its views could not be made}
         self.groups = _group_numbers(self.clips, pairs)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # seen by persistent workers
@@ -92,7 +92,7 @@ class MUSICMixDataset(Dataset):
     def __getitem__(self, index):
         rng = np.random.default_rng([self.seed, int(self._epoch) if self.train else 0, index])
         draws = random.Random(index)  # as in the original code's evaluation
-        rng_sound = np.random.default_rng([self.seed, int(self._epoch), index, AUGMENT_STREAM])
+        rng_speed = np.random.default_rng([self.seed, int(self._epoch), index, SPEED_STREAM])
         picked, centres, failures = [], [], []
         waves, frames = self._allocate()
         while len(picked) < self.sampling.num_mix:
@@ -102,8 +102,8 @@ class MUSICMixDataset(Dataset):
                 break
             try:
                 place = len(picked)
-                variation = draw_variation(self.augment, rng_sound) if self.augment else Variation()
-                centres.append(self._load(number, variation, rng, waves[place], frames[place, ...]))
+                speed = 2 ** (rng_speed.uniform(-1, 1) * self.semitones / 12)
+                centres.append(self._load(number, speed, rng, waves[place], frames[place, ...]))
                 picked.append(number)
             except UserError as error:
                 failures.append((number, str(error)))
@@ -180,16 +180,15 @@ class MUSICMixDataset(Dataset):
             return waves, np.empty(s.num_mix, np.int64)
         return waves, np.empty((s.num_mix, 3, s.num_frames, s.img_size, s.img_size), np.uint8)
 
-    def _load(self, number, variation, rng, wave, frames):
+    def _load(self, number, speed, rng, wave, frames):
         """Fill `wave` [L] and `frames` [3, T, H, W] (a view: []) from a clip; returns its centre frame."""
         if number in self.unreadable:
             raise UserError(self.unreadable[number])
         s, clip = self.sampling, self.clips[number]
         centre = _draw_centre(clip.num_frames, s, rng) if self.train else max(1, clip.num_frames // 2)
         seconds = (centre - 0.5) / s.fps
-        wave[:] = read_window(clip.path_audio, seconds, s.aud_len, s.aud_rate, variation.speed)
+        wave[:] = read_window(clip.path_audio, seconds, s.aud_len, s.aud_rate, speed)
         if self.train:
-            wave[:] = vary(wave, variation)
             wave *= np.float32(rng.uniform(*VOLUMES))
             np.clip(wave, -1.0, 1.0, out=wave)
         crop = draw_crop(rng) if self.train else None

@@ -4,7 +4,6 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from dataset.augment import AUGMENTATIONS
 from dataset.index import read_index, read_mixtures
 from dataset.music import MUSICMixDataset, collate
 from engine.build import build_sampling
@@ -26,7 +25,7 @@ def build_train_loader(args):
         train=True,
         pairs=args.mix_pairs,
         repeats=args.dup_trainset,
-        augment=AUGMENTATIONS[args.augment_sound],
+        semitones=args.augment_speed,
         views=kept_views(args),
     )
     if len(dataset) < batch_size(args):

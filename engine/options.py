@@ -40,6 +40,7 @@ AT_LEAST = {  # smallest allowed value
     "weight_decay": 0,
     "beta1": 0,
     "warmup": 0,
+    "augment_speed": 0,
     "mask_thres": 0,
 }
 FILE_OPTIONS = "options.json"  # the run's options, saved next to its weights
@@ -63,7 +64,7 @@ LATER_OPTIONS = {
     "num_views": 16,
     "schedule": "step",
     "warmup": 0,
-    "augment_sound": "none",
+    "augment_speed": 0,
     "depth_sound": 1,
     "mask_target": "magnitude",
 }
@@ -175,7 +176,7 @@ def model_id(args):
     parts += ["imgNorm"] if args.img_norm == "batch" else []
     parts += ["adamw"] if args.optimizer == "adamw" else []
     parts += ["cosine"] if args.schedule == "cosine" else []
-    parts += ["augment"] if args.augment_sound != "none" else []
+    parts += [f"speed{args.augment_speed:g}"] if args.augment_speed else []
     return "-".join(parts)
 
 

@@ -50,7 +50,7 @@ def stop_after(monkeypatch, epoch):
     monkeypatch.setattr(Trainer, "_step", stopping)
 
 
-MODERN = "--schedule cosine --warmup 0.5 --augment_sound all --arch_sound tfc_tdf"
+MODERN = "--schedule cosine --warmup 0.5 --augment_speed 3 --arch_sound tfc_tdf"
 
 
 @pytest.mark.parametrize("more", ["", MODERN])

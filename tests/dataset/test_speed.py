@@ -1,4 +1,4 @@
-"""Variations of sound: what is drawn, what it does, and that it leaves the clips alone."""
+"""Playback speed of training clips: what it does to the sound, and that it leaves the clips alone."""
 
 import numpy as np
 import pytest
@@ -6,15 +6,14 @@ import soundfile
 import torch
 
 from dataset.audio import read_window
-from dataset.augment import GAIN_DB, KINDS, TILT, Variation, draw_variation, vary
 from dataset.music import MUSICMixDataset, Sampling
 
 RATE = 11025  # samples/s
 SAMPLING = Sampling(num_frames=1, img_size=32, aud_len=16383)
 
 
-def make(tree, augment, **options):
-    return MUSICMixDataset(tree[1], SAMPLING, train=True, augment=augment, **options)
+def make(tree, semitones, train=True):
+    return MUSICMixDataset(tree[1], SAMPLING, train, semitones=semitones)
 
 
 def write_tone(path, hertz, seconds=10.0, rate=RATE):
@@ -58,17 +57,16 @@ def test_a_short_file_is_repeated_at_its_speed(tmp_path):
     assert np.abs(wave[-RATE:]).max() > 0.4
 
 
-def test_a_clip_s_variation_is_a_function_of_seed_epoch_and_index(tree):
-    one, other = make(tree, KINDS), make(tree, KINDS)
+def test_a_clip_s_speed_is_a_function_of_seed_epoch_and_index(tree):
+    one, other = make(tree, 3), make(tree, 3)
     items = [one[index]["sources"] for index in range(4)]
     assert all(torch.equal(other[index]["sources"], items[index]) for index in reversed(range(4)))
     one.set_epoch(1)
     assert not torch.equal(one[0]["sources"], items[0])
 
 
-@pytest.mark.parametrize("augment", [("speed",), ("gain",), KINDS])
-def test_varying_sounds_changes_neither_clips_nor_moments_nor_pictures(tree, augment):
-    plain, varied = make(tree, ()), make(tree, augment)
+def test_speeds_change_neither_clips_nor_moments_nor_frames(tree):
+    plain, varied = make(tree, 0), make(tree, 3)
     for index in range(6):
         item, other = plain[index], varied[index]
         assert other["info"] == item["info"]
@@ -77,35 +75,24 @@ def test_varying_sounds_changes_neither_clips_nor_moments_nor_pictures(tree, aug
         torch.testing.assert_close(other["mix"], other["sources"].sum(dim=0))
 
 
-def test_evaluation_varies_nothing(tree):
-    plain, varied = (MUSICMixDataset(tree[1], SAMPLING, False, augment=kinds) for kinds in ((), KINDS))
+def test_evaluation_plays_clips_as_they_are(tree):
+    plain, varied = (make(tree, semitones, train=False) for semitones in (0, 3))
     assert torch.equal(plain[0]["mix"], varied[0]["mix"])
 
 
-def test_each_kind_draws_the_same_alone_and_with_others():
-    def draw(kinds):
-        return draw_variation(kinds, np.random.default_rng(3))
+def test_speeds_reach_the_semitones_that_are_asked_for(tree, monkeypatch):
+    speeds = []
 
-    assert draw(()) == Variation()
-    assert draw(("speed",)).speed == draw(KINDS).speed != 1
-    assert draw(("gain",)).factor == abs(draw(KINDS).factor) != 1
-    assert draw(("tilt",)).tilt == draw(KINDS).tilt != 0
+    def read(path, seconds, num_samples, rate, speed):
+        speeds.append(speed)
+        return np.zeros(num_samples, np.float32)
 
-
-def test_variations_stay_in_their_ranges():
-    rng = np.random.default_rng(0)
-    drawn = [draw_variation(KINDS, rng) for _ in range(500)]
-    speeds, factors, tilts = (np.array(column) for column in zip(*drawn, strict=True))
-    assert 12 * np.abs(np.log2(speeds)).max() == pytest.approx(3, abs=0.05)
-    assert 20 * np.log10(np.abs(factors)).max() == pytest.approx(GAIN_DB, abs=0.1)
-    assert np.abs(tilts).max() <= TILT
-    assert 0.4 < (factors < 0).mean() < 0.6
-
-
-def test_tilt_weakens_one_end_of_the_spectrum():
-    times = np.arange(4000, dtype=np.float32)
-    low, high = np.sin(times / 50).astype(np.float32), np.cos(np.pi * times).astype(np.float32)
-    for tilt in (0.4, -0.4):
-        levels = [np.abs(vary(wave, Variation(tilt=tilt))[100:-100]).max() for wave in (low, high)]
-        assert levels[tilt < 0] == pytest.approx(1, abs=0.02)
-        assert levels[tilt > 0] == pytest.approx(0.6 / 1.4, abs=0.02)
+    monkeypatch.setattr("dataset.music.read_window", read)
+    dataset = make(tree, 2)
+    for epoch in range(20):
+        dataset.set_epoch(epoch)
+        dataset[epoch % len(dataset)]
+    semitones = 12 * np.log2(speeds)
+    assert semitones.min() == pytest.approx(-2, abs=0.3)
+    assert semitones.max() == pytest.approx(2, abs=0.3)
+    assert np.abs(semitones).max() <= 2
