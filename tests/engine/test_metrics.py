@@ -6,7 +6,7 @@ import pytest
 import scipy.signal
 import torch
 
-from engine.evaluation import metrics
+from engine.evaluation import bss_eval as bss
 from engine.evaluation.bss_eval import bss_eval
 from engine.evaluation.metrics import find_silence, score_batch, score_reference, si_sdr, summarize
 
@@ -128,7 +128,7 @@ def test_each_estimate_is_scored_against_each_source():
 
 def projected(waves, estimate):
     """The estimate projected onto all delays of waves [N, L], by an SVD of the delays."""
-    delays = [np.pad(wave, (late, metrics.TAPS - 1 - late)) for wave in waves for late in range(metrics.TAPS)]
+    delays = [np.pad(wave, (late, bss.TAPS - 1 - late)) for wave in waves for late in range(bss.TAPS)]
     delays = np.stack(delays, axis=1)
     return delays @ np.linalg.lstsq(delays, estimate)[0]
 
@@ -141,7 +141,7 @@ def test_sources_that_determine_no_filters_are_projected_on_all_the_same():
     estimates = noise(2, 40)
     found = score(sources, estimates)
     assert np.isfinite(found).all()
-    estimate = np.pad(estimates[0], (0, metrics.TAPS - 1))
+    estimate = np.pad(estimates[0], (0, bss.TAPS - 1))
     target, explained = projected(sources[:1], estimate), projected(sources, estimate)
     expected = 10 * np.log10(np.square(target).sum() / np.square(estimate - target).sum())
     assert found[0, 0, 0] == pytest.approx(expected, abs=1e-4)
@@ -152,18 +152,18 @@ def test_sources_that_determine_no_filters_are_projected_on_all_the_same():
 def test_a_singular_system_has_the_least_solution():
     gram, right = torch.ones(1, 3, 3).double(), torch.tensor([[[3.0, 1.0]] * 3]).double()
     expected = torch.tensor([[[1.0, 1 / 3]] * 3]).double()
-    torch.testing.assert_close(metrics._solve(gram, right), expected)
+    torch.testing.assert_close(bss._solve(gram, right), expected)
 
 
 def test_gpus_solve_what_the_cpu_solves():
     waves = noise(4, 50, 60)
     gram, right = torch.from_numpy(waves @ waves.swapaxes(1, 2)), torch.from_numpy(noise(4, 50, 3))
     gram[2, 0, 0] *= -1  # indefinite, but invertible
-    one, bad = metrics._solve_definite(gram.clone(), right)
-    other, bad_too = metrics._solve_definite_cpu(gram.clone(), right)
+    one, bad = bss._solve_definite(gram.clone(), right)
+    other, bad_too = bss._solve_definite_cpu(gram.clone(), right)
     assert (bad != 0).tolist() == (bad_too != 0).tolist() == [False, False, True, False]
     torch.testing.assert_close(one[bad == 0], other[bad == 0])
-    torch.testing.assert_close(gram @ metrics._solve(gram.clone(), right), right)
+    torch.testing.assert_close(gram @ bss._solve(gram.clone(), right), right)
 
 
 def test_scores_depend_neither_on_the_batch_nor_on_the_parts(monkeypatch):
@@ -172,7 +172,7 @@ def test_scores_depend_neither_on_the_batch_nor_on_the_parts(monkeypatch):
     whole = torch.stack(bss_eval(*tensors))
     for b, case in enumerate(batch):
         np.testing.assert_allclose(whole[:, b], score(*case), atol=1e-9)
-    monkeypatch.setattr(metrics, "BLOCKS", 1)
+    monkeypatch.setattr(bss, "BLOCKS", 1)
     np.testing.assert_allclose(torch.stack(bss_eval(*tensors)), whole, atol=1e-6)
     tensors[1][0, 1, 7] = torch.nan
     spoilt = torch.stack(bss_eval(*tensors))
