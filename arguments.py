@@ -11,6 +11,7 @@ from engine.options import (
     run_folder,
     saved_options,
 )
+from engine.presets import PRESETS
 from utils import UserError
 
 MAX_GPUS = 4
@@ -52,6 +53,12 @@ def make_parser(gpus_present=0, processes=(1, 1)):
 def _add_run(group):
     add = group.add_argument
     add("--id", default="", help="training: prefix of the model's name; evaluation: the whole name")
+    add(
+        "--preset",
+        choices=tuple(PRESETS),
+        help="defaults of many options, see engine/presets.py: published, the paper's recipe for MUSIC; "
+        "small, for a few hundred clips and two CPU cores; modern, for MUSIC. Other flags override it",
+    )
     add("--mode", default="train", choices=("train", "eval"), help="train, or evaluate ckpt/ID")
     add("--ckpt", default="./ckpt", help="folder of all runs")
     add(
@@ -73,8 +80,9 @@ def _add_networks(group):
     add(
         "--arch_frame",
         default="resnet18dilated",
-        choices=("resnet18fc", "resnet18dilated"),
-        help="frame network",
+        metavar="resnet18fc|resnet18dilated|lite0|timm:NAME",
+        help="frame network; lite0: EfficientNet-Lite0, whose ImageNet weights are a package; timm:NAME: any "
+        "convolutional network of timm",
     )
     add("--arch_synthesizer", default="linear", choices=("linear", "bias"), help="synthesizer")
     add("--weights_sound", default="", help="initial weights of the sound network, a file")
@@ -84,7 +92,7 @@ def _add_networks(group):
         "--pretrained",
         default="imagenet",
         metavar="imagenet|none|PATH",
-        help="initial weights of the frame network's ResNet-18: torchvision's, random, or a state dict",
+        help="initial weights of the frame network's backbone: ImageNet's, random, or a state dict",
     )
     add("--num_channels", default=32, type=int, help="channels of image and sound features")
     add("--ngf", default=64, type=int, help="channels of the U-Net's first level")
@@ -164,7 +172,12 @@ def _add_data(group):
         help="evaluation: also measure localisation on these videos with one source, each with a box in its "
         "<id>.json; of a folder, only the videos in --list_val, if that file exists: not those of training",
     )
-    add("--dup_trainset", default=100, type=int, help="repeats of the training list per epoch")
+    add(
+        "--dup_trainset",
+        default=100,
+        type=int,
+        help="repeats of the training list per epoch; 0: enough for about 1,000 mixtures",
+    )
     pairs = ("category", "video", "original")
     add(
         "--mix_pairs",
@@ -180,7 +193,19 @@ def _add_training(group):
     add("--num_epoch", default=100, type=int, help="epochs to train")
     add("--optimizer", default="sgd", choices=("sgd", "adamw"), help="optimiser")
     add("--lr_sound", default=1e-3, type=float, help="learning rate of the sound network")
-    add("--lr_frame", default=1e-4, type=float, help="learning rate of the ResNet; its `fc` takes --lr_sound")
+    add(
+        "--lr_frame",
+        default=1e-4,
+        type=float,
+        help="learning rate of the frame network's backbone, 0: frozen; its `fc` uses --lr_sound",
+    )
+    add(
+        "--num_views",
+        default=16,
+        type=int,
+        help="with --lr_frame 0: fixed views (moment, crop, mirroring) per training clip, whose features are "
+        "computed once; 0: new views at every step",
+    )
     add("--lr_synthesizer", default=1e-3, type=float, help="learning rate of the synthesizer")
     add(
         "--lr_steps",
@@ -244,16 +269,18 @@ def _add_machine(group, gpus_present, processes_here):
 def parse_args(argv=None, gpus_present=0, processes=(1, 1)):
     """Parse and check `argv` (a list of str; None: the command line); the result is not modified later.
 
-    gpus_present, processes: see `make_parser`. In evaluation, the defaults of the networks' options come from
-    the run's saved options. Invalid options exit with argparse's one-line error.
+    gpus_present, processes: see `make_parser`. Defaults come from the preset; in evaluation, those of the
+    networks' options come from the run's saved options. Invalid options exit with argparse's one-line error.
     """
     parser = make_parser(gpus_present, processes)
     args = parser.parse_args(argv)
+    defaults = PRESETS.get(args.preset, {})
     if args.mode == "eval":
         if not args.id:
             parser.error("--mode eval needs --id: the name of a folder in --ckpt")
-        parser.set_defaults(**saved_options(run_folder(args)))
-        args = parser.parse_args(argv)
+        defaults = defaults | saved_options(run_folder(args))
+    parser.set_defaults(**defaults)
+    args = parser.parse_args(argv)
     check_values(parser, args, gpus_present)
     check_together(parser, args)
     return args

@@ -14,6 +14,8 @@ from utils import UserError
 
 EDGE_SECONDS = 8  # distance of a training window's centre from the clip's ends, if the clip is long enough
 VOLUMES = 0.5, 1.5  # range of a clip's random gain in training
+EPOCH_ITEMS = 1000  # approximate length of an epoch with `repeats` 0
+VIEW_STREAM = 1  # separates the random numbers of views from those of items
 MAX_FAILURES = 10  # unreadable clips before an example is given up
 
 
@@ -38,14 +40,26 @@ class MUSICMixDataset(Dataset):
     then `info` alone.
 
     clips: a list of `dataset.index.Clip`. train: random moments, volumes and crops, and `repeats` passes over
-    the list per epoch; otherwise the middle of each clip, and at most `max_items` clips (-1: all).
-    pairs: the clips of a mixture differ in category and video ("category"), in video ("video"), or are drawn
-    as in the original code, which may repeat a clip ("original"). mixtures: tuples of clip numbers;
-    evaluation uses exactly these. Randomness depends only on (seed, epoch, index).
+    the list per epoch (0: enough for about 1,000 items); otherwise the middle of each clip, and at most
+    `max_items` clips (-1: all). pairs: the clips of a mixture differ in category and video ("category"), in
+    video ("video"), or are drawn as in the original code, which may repeat a clip ("original"). mixtures:
+    tuples of clip numbers; evaluation uses exactly these. Randomness depends only on (seed, epoch, index).
+
+    views: fixed views per training clip, see `view_clip`. If not 0, an item's `frames` is int64 [N]: a random
+    view of each clip, as clip number * views + view number.
     """
 
     def __init__(
-        self, clips, sampling, train, pairs="category", seed=1234, repeats=1, max_items=-1, mixtures=None
+        self,
+        clips,
+        sampling,
+        train,
+        pairs="category",
+        seed=1234,
+        repeats=1,
+        max_items=-1,
+        mixtures=None,
+        views=0,
     ):
         assert not (train and mixtures), "fixed mixtures are for evaluation"
         self.clips = clips if train or max_items < 0 else clips[:max_items]
@@ -54,7 +68,9 @@ class MUSICMixDataset(Dataset):
         self.train = train
         self.pairs = pairs
         self.seed = seed
-        self.repeats = repeats if train else 1
+        self.repeats = (repeats or max(1, round(EPOCH_ITEMS / len(self.clips)))) if train else 1
+        self.views = views if train else 0
+        self.unreadable = {}  # {clip's number: why its views could not be made}
         self.groups = _group_numbers(self.clips, pairs)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # seen by persistent workers
         if not mixtures:
@@ -79,7 +95,7 @@ class MUSICMixDataset(Dataset):
                 break
             try:
                 place = len(picked)
-                centres.append(self._load(self.clips[number], rng, waves[place], frames[place]))
+                centres.append(self._load(number, rng, waves[place], frames[place, ...]))
                 picked.append(number)
             except UserError as error:
                 failures.append((number, str(error)))
@@ -96,6 +112,20 @@ class MUSICMixDataset(Dataset):
             "frames": torch.from_numpy(frames),
             "info": info,
         }
+
+    def view_clip(self, number):
+        """The views of a clip, uint8 [views, 3, T, H, W]: moments, crops and mirrors as training draws them.
+
+        They depend on (seed, number, view) alone. Raises UserError for pictures that cannot be read.
+        """
+        s, clip = self.sampling, self.clips[number]
+        pictures = np.empty((self.views, 3, s.num_frames, s.img_size, s.img_size), np.uint8)
+        for view in range(self.views):
+            rng = np.random.default_rng([self.seed, number, view, VIEW_STREAM])
+            centre = _draw_centre(clip.num_frames, s, rng)
+            numbers = _frame_numbers(centre, s.num_frames, s.stride_frames, clip.num_frames)
+            read_clip(clip.path_frames, numbers, s.img_size, draw_crop(rng), pictures[view])
+        return torch.from_numpy(pictures)
 
     def window_pictures(self, number, centre):
         """(folder, numbers) of all frames of clip `number` within the audio window around frame `centre`."""
@@ -135,21 +165,29 @@ class MUSICMixDataset(Dataset):
         return int(rng.choice(allowed)) if len(allowed) else None
 
     def _allocate(self):
-        """Empty arrays for the waveforms [N, L] and frames [N, 3, T, H, W] of an item."""
+        """Empty arrays for the waveforms [N, L] and frames [N, 3, T, H, W], or views [N], of an item."""
         s = self.sampling
-        frames = np.empty((s.num_mix, 3, s.num_frames, s.img_size, s.img_size), np.uint8)
-        return np.empty((s.num_mix, s.aud_len), np.float32), frames
+        waves = np.empty((s.num_mix, s.aud_len), np.float32)
+        if self.views:
+            return waves, np.empty(s.num_mix, np.int64)
+        return waves, np.empty((s.num_mix, 3, s.num_frames, s.img_size, s.img_size), np.uint8)
 
-    def _load(self, clip, rng, wave, frames):
-        """Fill `wave` [L] and `frames` [3, T, H, W] from a clip; returns its centre frame."""
-        s = self.sampling
+    def _load(self, number, rng, wave, frames):
+        """Fill `wave` [L] and `frames` [3, T, H, W] (a view: []) from a clip; returns its centre frame."""
+        if number in self.unreadable:
+            raise UserError(self.unreadable[number])
+        s, clip = self.sampling, self.clips[number]
         centre = _draw_centre(clip.num_frames, s, rng) if self.train else max(1, clip.num_frames // 2)
         wave[:] = read_window(clip.path_audio, (centre - 0.5) / s.fps, s.aud_len, s.aud_rate)
         if self.train:
             wave *= np.float32(rng.uniform(*VOLUMES))
             np.clip(wave, -1.0, 1.0, out=wave)
+        crop = draw_crop(rng) if self.train else None
+        if self.views:  # drawn by the crop, so that views change nothing else that is drawn
+            frames[...] = number * self.views + int(crop.x * self.views)
+            return centre
         numbers = _frame_numbers(centre, s.num_frames, s.stride_frames, clip.num_frames)
-        read_clip(clip.path_frames, numbers, s.img_size, draw_crop(rng) if self.train else None, frames)
+        read_clip(clip.path_frames, numbers, s.img_size, crop, frames)
         return centre
 
 

@@ -21,6 +21,8 @@ def build_separator(args, weights=None, pretrained="none"):
     net_frame = build_frame(
         args.arch_frame, args.num_channels, args.img_pool, files["frame"], pretrained, args.img_norm
     )
+    if args.lr_frame == 0:
+        net_frame.freeze()
     net_synthesizer = build_synthesizer(args.arch_synthesizer, args.num_channels, files["synthesizer"])
     settings = Settings(
         binary_mask=bool(args.binary_mask),
@@ -51,13 +53,16 @@ def parallelize(separator, num_gpus):
 
 
 def build_optimizer(args, separator):
-    """SGD or AdamW with the published learning rates: `fc` and norm of the frame network use --lr_sound."""
+    """SGD or AdamW with the published learning rates: `fc` and norm of the frame network use --lr_sound.
+
+    The parameter group of a frozen backbone is empty.
+    """
     net_frame = separator.net_frame
     head = [*net_frame.fc.parameters(), *net_frame.norm.parameters()]
     groups = [
         {"params": list(separator.net_sound.parameters()), "lr": args.lr_sound},
         {"params": list(separator.net_synthesizer.parameters()), "lr": args.lr_synthesizer},
-        {"params": list(net_frame.features.parameters()), "lr": args.lr_frame},
+        {"params": [] if net_frame.frozen else list(net_frame.features.parameters()), "lr": args.lr_frame},
         {"params": head, "lr": args.lr_sound},
     ]
     for group in groups:

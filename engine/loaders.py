@@ -8,7 +8,7 @@ from dataset.index import read_index, read_mixtures
 from dataset.music import MUSICMixDataset, collate
 from engine.build import build_sampling
 from engine.machine import distributed
-from engine.options import batch_size
+from engine.options import batch_size, kept_views
 from utils import UserError
 
 SAMPLER_PART = 4096  # indices converted to Python numbers at a time
@@ -20,7 +20,12 @@ def build_train_loader(args):
     Each process loads its share of every batch. Raises UserError if a batch is larger than an epoch.
     """
     dataset = _build_dataset(
-        args.list_train, args, train=True, pairs=args.mix_pairs, repeats=args.dup_trainset
+        args.list_train,
+        args,
+        train=True,
+        pairs=args.mix_pairs,
+        repeats=args.dup_trainset,
+        views=kept_views(args),
     )
     if len(dataset) < batch_size(args):
         raise UserError(

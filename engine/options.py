@@ -9,6 +9,7 @@ import os
 from utils import UserError
 
 NUM_LOG_FREQS = 256  # rows of a log-frequency spectrogram, as in models.spectral
+ARCHS_FRAME = ("resnet18fc", "resnet18dilated", "lite0")  # and timm:NAME
 AT_LEAST = {  # smallest allowed value
     "num_mix": 2,
     "num_channels": 1,
@@ -20,7 +21,7 @@ AT_LEAST = {  # smallest allowed value
     "audRate": 1,
     "stft_frame": 4,
     "stft_hop": 1,
-    "dup_trainset": 1,
+    "dup_trainset": 0,
     "num_epoch": 1,
     "eval_epoch": 1,
     "disp_iter": 1,
@@ -28,6 +29,7 @@ AT_LEAST = {  # smallest allowed value
     "accumulate": 1,
     "num_gpus": 0,
     "workers": 0,
+    "num_views": 0,
     "num_vis": 0,
     "seed": 0,
     "lr_sound": 0,
@@ -47,11 +49,11 @@ MODEL_OPTIONS = (
 ).split()
 # Options that may change when a run is resumed: they do not affect what is learned.
 FREE_OPTIONS = (
-    "ckpt mode resume overwrite workers num_vis disp_iter num_gpus batch_size_per_gpu list_duets list_solos "
-    "num_processes bss compile"
+    "ckpt preset mode resume overwrite workers num_vis disp_iter num_gpus batch_size_per_gpu list_duets "
+    "list_solos num_processes bss compile"
 ).split()
 # Options added later, with their defaults: older runs resume while these keep their defaults.
-LATER_OPTIONS = {"list_val_mix": "", "accumulate": 1, "sync_bn": False}
+LATER_OPTIONS = {"list_val_mix": "", "accumulate": 1, "sync_bn": False, "num_views": 16}
 
 
 def check_values(parser, args, gpus_present):
@@ -83,6 +85,7 @@ def check_together(parser, args):
     if args.mode == "eval":
         check_no_weights(parser, args, "--mode eval scores the networks in ckpt/ID")
     check_precision(parser, args)
+    check_frame(parser, args)
     if args.compile and args.num_gpus > 1:
         parser.error("--compile works with one GPU per process: use torchrun for several GPUs")
     if args.sync_bn and args.num_gpus > 1:
@@ -90,6 +93,17 @@ def check_together(parser, args):
     if args.stft_hop > args.stft_frame // 2:
         parser.error("--stft_hop: at most half of --stft_frame, or the STFT cannot be inverted")
     check_spectrogram(parser, args)
+
+
+def check_frame(parser, args):
+    """Check that the frame network exists, as far as is known without timm, and can be trained as asked."""
+    if args.arch_frame not in ARCHS_FRAME and not args.arch_frame.startswith("timm:"):
+        parser.error(f"--arch_frame: expected {', '.join(ARCHS_FRAME)} or timm:NAME, found {args.arch_frame}")
+    # In timm, layers of batch normalisation often contain the activation, too.
+    if args.sync_bn and args.lr_frame and not args.arch_frame.startswith("resnet"):
+        parser.error(
+            f"--sync_bn works with --arch_frame {args.arch_frame} only if it is frozen: --lr_frame 0"
+        )
 
 
 def check_no_weights(parser, args, why):
@@ -128,7 +142,7 @@ def model_id(args):
         return args.id
     parts = [args.id, f"{args.num_mix}mix"]
     parts += ["LogFreq"] if args.log_freq else []
-    parts += [args.arch_frame, args.arch_sound, args.arch_synthesizer]
+    parts += [args.arch_frame.replace(":", "-"), args.arch_sound, args.arch_synthesizer]
     parts += [f"frames{args.num_frames}stride{args.stride_frames}", args.img_pool]
     parts += ["binary" if args.binary_mask else "ratio"]
     parts += ["weightedLoss"] if args.weighted_loss else []
@@ -149,6 +163,11 @@ def run_folder(args):
 def path_val(args):
     """The list to evaluate: a mixture list if given, else an index file."""
     return args.list_val_mix or args.list_val
+
+
+def kept_views(args):
+    """Fixed views per training clip whose features are kept; 0: none, or the backbone is trained."""
+    return args.num_views if args.lr_frame == 0 else 0
 
 
 def batch_size(args):

@@ -9,6 +9,7 @@ from torch import nn
 
 from models.activation import known
 from models.audio_net import Unet
+from models.backbones import TimmFC, is_backbone, load_backbone
 from models.criterion import Criterion
 from models.synthesizer_net import Bias, InnerProd
 from models.vision_net import ResnetDilated, ResnetFC, load_resnet
@@ -37,13 +38,17 @@ def build_frame(
 ):
     """The frame network: frames [B, 3, T, H, W] -> features [B, fc_dim] by `forward_multiframe`.
 
-    `pretrained`: True or "imagenet" (torchvision's weights), False or "none", or the path of a ResNet-18's
-    state dict; ignored if `weights` is given, which has the whole network.
+    `arch`: resnet18fc | resnet18dilated | lite0 | timm:NAME; for the last two see `models.backbones`.
+    `pretrained`: True or "imagenet" (torchvision's or timm's weights), False or "none", or the path of a state
+    dict of the backbone; ignored if `weights` is given, which has the whole network.
     `img_norm`: none, as published, or batch: batch normalisation of the pooled features.
     """
-    net_class = ARCHS_FRAME[known(arch, ARCHS_FRAME, "frame network")]
     source = "none" if weights or pretrained is False else "imagenet" if pretrained is True else pretrained
-    net = net_class(load_resnet(source), fc_dim=fc_dim, pool_type=pool_type, img_norm=img_norm)
+    options = {"fc_dim": fc_dim, "pool_type": pool_type, "img_norm": img_norm}
+    if is_backbone(arch):
+        net = TimmFC(load_backbone(arch, source), **options)
+    else:
+        net = ARCHS_FRAME[known(arch, ARCHS_FRAME, "frame network")](load_resnet(source), **options)
     return _load(net, weights)
 
 

@@ -11,8 +11,6 @@ from models.spectral import Spectral
 EPSILON = 1e-10  # added to the mixture's magnitude
 MAX_RATIO = 5.0  # of source to mixture in a ratio mask
 WEIGHTS = 1e-3, 10.0  # range of the loss weighting
-MEAN_RGB = 0.485, 0.456, 0.406  # of ImageNet, on which the published ResNet was trained
-STD_RGB = 0.229, 0.224, 0.225
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 CPU_BF16 = ("avx512_bf16", "amx_bf16")  # CPUs with bf16 multiplication; others emulate it
 
@@ -53,8 +51,8 @@ class Separator(nn.Module):
         self.criterion = criterion
         self.settings = settings
         self.spectral = Spectral(settings.stft_frame, settings.stft_hop, settings.log_freq)
-        self.register_buffer("mean", torch.tensor(MEAN_RGB)[:, None, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(STD_RGB)[:, None, None, None], persistent=False)
+        self.register_buffer("mean", torch.tensor(net_frame.mean_rgb)[:, None, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(net_frame.std_rgb)[:, None, None, None], persistent=False)
         # Faster in low precision. The networks' inputs are laid out channels last too, since DataParallel's
         # copies of the weights are contiguous.
         self.channels_last = net_sound.channels_last = settings.amp != "off"
@@ -70,8 +68,8 @@ class Separator(nn.Module):
         """{"loss": [B]}, and with `separate` what evaluation and pages need.
 
         mix [B, L]; sources [B, N, L], which sum to it; frames uint8 [B, N, 3, T, H, W], or their
-        `image_features`. With `separate`: masks, true_masks [B, N, F, T], weight [B, 1, F, T], and
-        estimates, oracle [B, N, (T - 1) * hop]: the mixture under masks and under true_masks.
+        `backbone_features` or `image_features`. With `separate`: masks, true_masks [B, N, F, T], weight
+        [B, 1, F, T], and estimates, oracle [B, N, (T - 1) * hop]: the mixture under masks and true_masks.
         """
         spec_mix = self.spectral.stft(mix)
         warped_mix = self.spectral.warp(spec_mix.abs() + EPSILON)
@@ -93,7 +91,7 @@ class Separator(nn.Module):
 
     def _logits(self, warped_mix, frames):
         """Float32 masks before their activation."""
-        feat_img = self.image_features(frames) if frames.dtype == torch.uint8 else frames
+        feat_img = self.image_features(frames) if frames.dim() > 3 else frames
         with self.autocast(warped_mix.device):
             return self.net_synthesizer.forward_sources(feat_img, self.sound_features(warped_mix)).float()
 
@@ -139,10 +137,23 @@ class Separator(nn.Module):
         return (masks * sound[:, :, None]).square().sum(dim=(3, 4))
 
     def image_features(self, frames):
-        """Image features [B, N, C] of clips uint8 [B, N, 3, T, H, W]."""
+        """Image features [B, N, C] of clips uint8 [B, N, 3, T, H, W], or of their `backbone_features`."""
         with self.autocast(frames.device):
-            features = self.net_frame.forward_multiframe(self.normalise(frames), pool=True)
+            if frames.dtype == torch.uint8:
+                features = self.net_frame.forward_multiframe(self.normalise(frames), pool=True)
+            else:
+                features = self.net_frame.head(frames.flatten(0, 1).float(), pool=True)
             return activate(features, self.settings.img_activation).unflatten(0, frames.shape[:2])
+
+    @torch.no_grad()
+    def backbone_features(self, frames):
+        """The least that `image_features` needs of clips uint8 [B, N, 3, T, H, W] whose backbone is frozen.
+
+        Half precision [B, N, K, t, h, w], where t, h and w are 1 if features are averaged.
+        """
+        with self.autocast(frames.device):
+            maps = self.net_frame.condense(self.net_frame.backbone_maps(self.normalise(frames)).float())
+            return maps.half().unflatten(0, frames.shape[:2])
 
     def sound_features(self, warped_mix):
         """Sound features [B, C, F, T] of the mixture [B, F, T] (warped)."""
@@ -150,7 +161,7 @@ class Separator(nn.Module):
         return activate(features, self.settings.sound_activation)
 
     def normalise(self, frames):
-        """uint8 [B, N, 3, T, H, W] -> float [B * N, 3, T, H, W] as the ResNet expects it."""
+        """uint8 [B, N, 3, T, H, W] -> float [B * N, 3, T, H, W] as the frame network expects it."""
         frames = frames.flatten(0, 1)
         if self.channels_last:
             frames = frames.contiguous(memory_format=torch.channels_last_3d)

@@ -1,4 +1,4 @@
-"""The frame network: ResNet-18 without its head, then a convolution to `fc_dim` channels."""
+"""Frame networks: a backbone, then a convolution to `fc_dim` channels. Here the published ResNet-18."""
 
 import os
 
@@ -12,21 +12,40 @@ from utils import UserError
 WIDTH_RESNET = 512  # channels of ResNet-18's last stage
 POOLS = {"maxpool": F.adaptive_max_pool3d, "avgpool": F.adaptive_avg_pool3d}
 IMG_NORMS = ("none", "batch")
+MEAN_RGB = 0.485, 0.456, 0.406  # of ImageNet, on which the published ResNet was trained
+STD_RGB = 0.229, 0.224, 0.225
 
 
-class ResnetFC(nn.Module):
-    """ResNet-18, then a 3×3 convolution `fc`: frames [B, 3, H, W] -> map [B, C, h, w], stride 32."""
+class FrameNet(nn.Module):
+    """A backbone `features`, then a convolution `fc`: frames [B, 3, H, W] -> map [B, C, h, w].
 
-    def __init__(self, resnet, fc_dim=32, pool_type="maxpool", img_norm="none"):
+    Frames are normalised with `mean_rgb` and `std_rgb`. K: channels of the backbone.
+    """
+
+    mean_rgb, std_rgb = MEAN_RGB, STD_RGB
+
+    def __init__(self, features, fc, pool_type="maxpool", img_norm="none"):
         super().__init__()
         if pool_type not in POOLS:
             raise UserError(f"unknown pooling {pool_type!r}: choose from {', '.join(POOLS)}")
         if img_norm not in IMG_NORMS:
             raise UserError(f"unknown image norm {img_norm!r}: choose from {', '.join(IMG_NORMS)}")
         self.pool_type = pool_type
-        self.features = nn.Sequential(*list(resnet.children())[:-2])
-        self.fc = nn.Conv2d(WIDTH_RESNET, fc_dim, 3, padding=1)
-        self.norm = nn.BatchNorm1d(fc_dim) if img_norm == "batch" else nn.Identity()
+        self.frozen = False
+        self.features = features
+        self.fc = fc
+        self.norm = nn.BatchNorm1d(fc.out_channels) if img_norm == "batch" else nn.Identity()
+
+    def freeze(self):
+        """Stop training the backbone: no gradients, and fixed running statistics."""
+        self.frozen = True
+        self.features.requires_grad_(False).eval()
+
+    def train(self, mode=True):
+        """Set the mode; a frozen backbone stays in evaluation mode."""
+        super().train(mode)
+        self.features.train(mode and not self.frozen)
+        return self
 
     def forward(self, x, pool=True):
         """Frames [B, 3, H, W] -> [B, C], or [B, C, h, w] if not pooled."""
@@ -35,12 +54,36 @@ class ResnetFC(nn.Module):
 
     def forward_multiframe(self, x, pool=True):
         """Clips [B, 3, T, H, W] -> [B, C], pooled over time and space, or [B, C, T, h, w] if not pooled."""
-        size_b, _, size_t = x.shape[:3]
-        maps = self.fc(self.features(x.transpose(1, 2).flatten(0, 1)))
+        return self.head(self.backbone_maps(x), pool)
+
+    def backbone_maps(self, x):
+        """Clips [B, 3, T, H, W] -> maps of the backbone [B, K, T, h, w]."""
+        maps = self.features(x.transpose(1, 2).flatten(0, 1))
+        return maps.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
+
+    def head(self, maps, pool=True):
+        """Maps of the backbone [B, K, T, h, w] -> [B, C], or [B, C, T, h, w] if not pooled."""
+        size_b, _, size_t = maps.shape[:3]
+        maps = self.fc(maps.transpose(1, 2).flatten(0, 1))
         maps = maps.unflatten(0, (size_b, size_t)).transpose(1, 2)
         if pool:
             return self.norm(POOLS[self.pool_type](maps, 1).flatten(1))
         return self.norm(maps.flatten(2)).view_as(maps)
+
+    def condense(self, maps):
+        """Maps [B, K, T, h, w], or their mean [B, K, 1, 1, 1] if `head` pools both to the same."""
+        # A 1×1 convolution commutes with the mean.
+        if self.pool_type == "avgpool" and self.fc.kernel_size == (1, 1):
+            return maps.mean(dim=(2, 3, 4), keepdim=True)
+        return maps
+
+
+class ResnetFC(FrameNet):
+    """ResNet-18, then a 3×3 convolution `fc`: stride 32."""
+
+    def __init__(self, resnet, fc_dim=32, pool_type="maxpool", img_norm="none"):
+        features = nn.Sequential(*list(resnet.children())[:-2])
+        super().__init__(features, nn.Conv2d(WIDTH_RESNET, fc_dim, 3, padding=1), pool_type, img_norm)
 
 
 class ResnetDilated(ResnetFC):

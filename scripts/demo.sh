@@ -14,29 +14,7 @@ flags=(
     --id demo
     --list_train "$data/train.csv"
     --list_val "$data/val.csv"
-    # Frame network from scratch, without ImageNet weights: small frames, normalised features.
-    --pretrained none
-    --img_norm batch
-    --img_pool avgpool
-    --imgSize 80
-    # Sound network from scratch: a small U-Net, on 3 s of audio.
-    --init_sound kaiming
-    --arch_sound unet6
-    --ngf 16
-    --num_channels 16
-    --audLen 32767
-    # Ratio masks that divide the mixture among the sources.
-    --binary_mask 0
-    --loss l1
-    --output_activation softmax
-    --weighted_loss 1
-    --optimizer adamw
-    --lr_frame 1e-3
-    --batch_size_per_gpu 16
-    --dup_trainset 2
-    --num_epoch 16
-    --lr_steps 12 15
-    --eval_epoch 8
+    --preset small
     --num_vis 6
     "$@"
 )

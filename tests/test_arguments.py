@@ -6,7 +6,8 @@ import json
 import pytest
 
 from arguments import make_parser, network_options, parse_args
-from engine.options import batch_size, model_id, path_val, training_options
+from engine.options import batch_size, kept_views, model_id, path_val, training_options
+from engine.presets import PRESETS
 from utils import UserError
 
 RECIPE = (
@@ -94,6 +95,9 @@ def test_options_of_a_run_leave_out_what_changes_nothing(tmp_path):
             "--weights_frame is for training",
         ),
         ("--arch_sound unet9", "invalid choice"),
+        ("--arch_frame resnet19", "--arch_frame: expected resnet18fc, resnet18dilated, lite0 or timm:NAME"),
+        ("--preset large", "invalid choice"),
+        ("--arch_frame lite0 --sync_bn", "only if it is frozen: --lr_frame 0"),
         ("--no_such_flag", "unrecognized arguments"),
     ],
 )
@@ -102,6 +106,41 @@ def test_what_cannot_work_is_refused_with_a_reason(capsys, flags, message):
         parse_args(flags.split())
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_are_defaults(preset):
+    """They work together, know only options that exist, and any flag beside them wins."""
+    args = vars(parse_args(["--preset", preset]))
+    assert {key: args[key] for key in PRESETS[preset]} == PRESETS[preset]
+    won = parse_args(["--preset", preset, "--num_channels", "7", "--lr_steps", "3", "--id", "mine"])
+    assert (won.num_channels, won.lr_steps, won.id) == (7, [3], "mine")
+
+
+def test_a_preset_is_nothing_but_its_options():
+    by_hand = training_options(parse_args([*RECIPE, "--num_val", "256", "--batch_size_per_gpu", "20"]))
+    assert training_options(parse_args(["--preset", "published"])) == by_hand
+
+
+def test_evaluation_takes_the_options_of_the_run_before_those_of_the_preset(tmp_path):
+    (tmp_path / "x").mkdir()
+    options = training_options(parse_args(["--preset", "small", "--ngf", "8"]))
+    (tmp_path / "x" / "options.json").write_text(json.dumps(options))
+    flags = ["--mode", "eval", "--id", "x", "--ckpt", str(tmp_path), "--preset", "published"]
+    args = parse_args(flags)
+    assert (args.ngf, args.arch_frame, args.num_val) == (8, "lite0", 256)
+    with pytest.raises(SystemExit):
+        parse_args(["--mode", "eval", "--preset", "small"])
+
+
+def test_the_name_of_a_backbone_is_part_of_a_plain_name():
+    assert "-timm-resnet10t-" in model_id(parse_args(["--arch_frame", "timm:resnet10t"]))
+
+
+def test_runs_of_before_know_nothing_of_views():
+    assert "num_views" not in training_options(parse_args([]))
+    assert kept_views(parse_args(["--num_views", "3"])) == 0
+    assert kept_views(parse_args(["--num_views", "3", "--lr_frame", "0"])) == 3
 
 
 def test_evaluation_reads_the_options_of_the_run(tmp_path):

@@ -11,6 +11,7 @@ from packaging.requirements import Requirement
 
 from arguments import parse_args
 from engine.options import model_id
+from engine.presets import PRESETS
 from models.download_weights import RELEASED_ID
 from tests.helpers import PROJECT
 
@@ -77,6 +78,12 @@ def test_flags_of_the_user_win_in_training(environment):
     arguments = ["--list_train=x.csv", "--num_epoch", "3", "--lr_steps", "1", "2", "--id", "mine"]
     args = flags_of("train_MUSIC.sh", *arguments, environment=environment)
     assert (args.num_epoch, args.lr_steps, args.id) == (3, [1, 2], "mine")
+
+
+def test_modern_training_is_its_preset(environment):
+    args = flags_of("train_modern.sh", "--list_train", "x.csv", "--num_epoch", "3", environment=environment)
+    assert (args.preset, args.list_train, args.num_epoch) == ("modern", "x.csv", 3)
+    assert args.arch_frame == PRESETS["modern"]["arch_frame"]
 
 
 def launch_of(script, *arguments, environment, **variables):
@@ -150,7 +157,7 @@ def copy_project(folder):
     return folder
 
 
-@pytest.mark.parametrize("script", ["train_MUSIC.sh", "train_MUSIC_multinode.sh"])
+@pytest.mark.parametrize("script", ["train_MUSIC.sh", "train_MUSIC_multinode.sh", "train_modern.sh"])
 def test_training_without_data_says_how_to_get_it(tmp_path, script):
     project = copy_project(tmp_path / "a project")
     result = run(project / "scripts" / script, env=bare_environment())

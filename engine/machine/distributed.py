@@ -246,7 +246,7 @@ def average_gradients(module):
 
 @torch.no_grad()
 def average_norms(module):
-    """Average the running statistics of batch normalisation over all processes."""
-    norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm)]
+    """Average the running statistics of batch normalisation over all processes, unless they are frozen."""
+    norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm) and norm.weight.requires_grad]
     for buffer in (buffer for norm in norms for buffer in (norm.running_mean, norm.running_var)):
         buffer.copy_(_reduce(buffer.clone(), dist.ReduceOp.SUM) / world_size())

@@ -11,14 +11,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def synchronise_norms(module, device):
-    """Replace all batch normalisation layers in `module`; parameters stay the same objects."""
-    if device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(module)
-        return
+    """Replace all trained batch normalisation layers in `module`; parameters stay the same objects."""
+    sync = nn.SyncBatchNorm.convert_sync_batchnorm if device.type == "cuda" else SyncNorm
     for parent in list(module.modules()):
         for name, child in parent.named_children():
-            if isinstance(child, _BatchNorm):
-                setattr(parent, name, SyncNorm(child))
+            if isinstance(child, _BatchNorm) and child.weight.requires_grad:
+                setattr(parent, name, sync(child))
 
 
 class SyncNorm(_BatchNorm):

@@ -16,6 +16,7 @@ from engine.machine import distributed
 from engine.machine.prefetch import TENSORS, Arriving, batches_on
 from engine.options import batch_size, model_id, training_options
 from engine.training.checkpoint import save_state, save_weights
+from engine.training.views import keep_views
 from pages.curves import plot_history
 from utils import UserError, progress
 
@@ -56,6 +57,7 @@ class Trainer:
         self.finished = True  # whether the last one has also been evaluated and saved
         self.best = math.inf  # lowest validation loss
         self.history = new_history()
+        self.views = None  # with a frozen backbone: features of the training clips, see `keep_views`
         self.board = None  # TensorBoard's writer, in rank 0 during `run`
 
     def run(self):
@@ -69,6 +71,8 @@ class Trainer:
         with self._open_board() as self.board:
             if not self.finished:
                 self._finish_epoch()
+            if self.epoch < self.args.num_epoch and self.loader.dataset.views:
+                self.views = keep_views(self.separator, self.loader.dataset, self.device, self.args.workers)
             for epoch in range(self.epoch + 1, self.args.num_epoch + 1):
                 self._train_epoch(epoch)
                 self.epoch, self.finished = epoch, False
@@ -127,8 +131,11 @@ class Trainer:
         """Train on a batch, number `part` of the `parts` of an optimiser step; returns the loss, a scalar."""
         if part == 1:
             self.optimizer.zero_grad(set_to_none=True)
+        mix, sources, frames = (batch[key] for key in TENSORS)
+        if self.views is not None:
+            frames = self.views[frames]
         with distributed.sharing(self.model, due=part == parts):
-            loss = self.model(*(batch[key] for key in TENSORS))["loss"].mean()
+            loss = self.model(mix, sources, frames)["loss"].mean()
             self.scaler.scale(loss / parts).backward()
         if part == parts:
             self._update()

@@ -2,46 +2,9 @@
 # Sourced by the MUSIC scripts: the published recipe, and a check that there is training data.
 set -euo pipefail
 
-# Networks, their input, and the validation data.
-networks=(
-    --list_val data/val.csv
-    --arch_sound unet7
-    --arch_synthesizer linear
-    --arch_frame resnet18dilated
-    --img_pool maxpool
-    --img_activation sigmoid
-    --sound_activation no
-    --output_activation sigmoid
-    --num_channels 32
-    --binary_mask 1
-    --loss bce
-    --weighted_loss 1
-    --log_freq 1
-    --num_mix 2
-    --num_frames 3
-    --stride_frames 24
-    --frameRate 8
-    --audLen 65535
-    --audRate 11025
-    --num_val 256
-)
-
-# Training. The published recipe used 4 GPUs with a batch of 20 on each, and 48 workers. --num_gpus and
+# The recipe itself is in engine/presets.py. It used 4 GPUs with a batch of 20 on each, and 48 workers. --num_gpus and
 # --workers are left to main.py, whose defaults depend on the machine.
-training=(
-    --mode train
-    --id MUSIC
-    --list_train data/train.csv
-    "${networks[@]}"
-    --pretrained imagenet
-    --dup_trainset 100
-    --batch_size_per_gpu 20
-    --lr_frame 1e-4
-    --lr_sound 1e-3
-    --lr_synthesizer 1e-3
-    --num_epoch 100
-    --lr_steps 40 80
-)
+training=(--mode train --preset published)
 
 # Exit with an error if data/train.csv is missing and the arguments for main.py name no other list.
 need_data() {

@@ -96,6 +96,43 @@ def test_evaluation_is_the_same_in_every_epoch(tree):
     assert same(dataset[3], item)
 
 
+def test_views_change_only_what_is_seen(tree):
+    plain, viewed = make(tree[1]), make(tree[1], views=5)
+    drawn = set()
+    for epoch in range(10):
+        plain.set_epoch(epoch)
+        viewed.set_epoch(epoch)
+        one, other = plain[4], viewed[4]
+        assert one["info"] == other["info"]
+        assert torch.equal(one["mix"], other["mix"])
+        assert other["frames"].dtype == torch.int64
+        assert (other["frames"] // 5).tolist() == other["info"]["clips"]
+        drawn |= {int(number) % 5 for number in other["frames"]}
+    assert drawn == set(range(5))
+
+
+def test_views_of_a_clip_are_always_the_same_and_all_different(tree):
+    pictures = make(tree[1], views=4).view_clip(2)
+    assert pictures.shape == (4, 3, 3, 32, 32)
+    assert torch.equal(make(tree[1], views=4).view_clip(2), pictures)
+    assert torch.equal(make(tree[1], views=5).view_clip(2)[:4], pictures)
+    assert len(torch.unique(pictures.flatten(1), dim=0)) == 4
+    assert not torch.equal(make(tree[1], views=4, seed=5).view_clip(2), pictures)
+
+
+def test_a_clip_whose_views_cannot_be_made_is_replaced(tree):
+    dataset = make(tree[1], views=2)
+    dataset.unreadable[4] = "no such picture"
+    item = dataset[4]
+    assert 4 not in item["info"]["clips"]
+    assert item["info"]["failures"] == [(tree[1][4].name, "no such picture")]
+
+
+def test_an_epoch_of_no_given_number_of_rounds_has_about_a_thousand_items(tree):
+    assert len(make(tree[1], repeats=0)) == 9 * round(1000 / 9)
+    assert len(make(tree[1], train=False, repeats=0)) == 9
+
+
 @pytest.mark.parametrize("train", [True, False])
 def test_pairs(tree, train):
     clips = tree[1]

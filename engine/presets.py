@@ -1,0 +1,76 @@
+"""Presets of options: `main.py --preset NAME` makes them defaults, which other flags override."""
+
+# The published recipe, for MUSIC; batches are per GPU, of 4 GPUs.
+PUBLISHED = {
+    "id": "MUSIC",
+    "list_train": "data/train.csv",
+    "list_val": "data/val.csv",
+    "arch_sound": "unet7",
+    "arch_synthesizer": "linear",
+    "arch_frame": "resnet18dilated",
+    "pretrained": "imagenet",
+    "img_pool": "maxpool",
+    "img_activation": "sigmoid",
+    "sound_activation": "no",
+    "output_activation": "sigmoid",
+    "num_channels": 32,
+    "binary_mask": 1,
+    "loss": "bce",
+    "weighted_loss": 1,
+    "log_freq": 1,
+    "num_mix": 2,
+    "num_frames": 3,
+    "stride_frames": 24,
+    "frameRate": 8,
+    "audLen": 65535,
+    "audRate": 11025,
+    "num_val": 256,
+    "dup_trainset": 100,
+    "batch_size_per_gpu": 20,
+    "lr_frame": 1e-4,
+    "lr_sound": 1e-3,
+    "lr_synthesizer": 1e-3,
+    "num_epoch": 100,
+    "lr_steps": [40, 80],
+}
+
+# Shared by `small` and `modern`: a frozen, pretrained backbone, and masks that divide the mixture.
+_TRAINED_EYES = {
+    "arch_frame": "lite0",
+    "pretrained": "imagenet",
+    "lr_frame": 0.0,
+    "img_norm": "batch",
+    "img_pool": "avgpool",
+    "init_sound": "kaiming",
+    "binary_mask": 0,
+    "loss": "l1",
+    "output_activation": "softmax",
+    "weighted_loss": 1,
+    "optimizer": "adamw",
+}
+
+# For a few hundred clips and two CPU cores: a small U-Net, 3 s of audio, about 15,000 mixtures in total.
+SMALL = _TRAINED_EYES | {
+    "id": "small",
+    "imgSize": 112,
+    "arch_sound": "unet6",
+    "ngf": 16,
+    "num_channels": 16,
+    "audLen": 32767,
+    "batch_size_per_gpu": 16,
+    "dup_trainset": 0,
+    "num_epoch": 15,
+    "lr_steps": [11, 14],
+    "eval_epoch": 5,
+}
+
+# For MUSIC, with the published data, evaluation and batches.
+MODERN = (
+    PUBLISHED
+    | _TRAINED_EYES
+    | {
+        "id": "MUSIC-modern",
+    }
+)
+
+PRESETS = {"published": PUBLISHED, "small": SMALL, "modern": MODERN}
