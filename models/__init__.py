@@ -39,8 +39,8 @@ def build_frame(
     """The frame network: frames [B, 3, T, H, W] -> features [B, fc_dim] by `forward_multiframe`.
 
     `arch`: resnet18fc | resnet18dilated | lite0 | timm:NAME; for the last two see `models.backbones`.
-    `pretrained`: True or "imagenet" (torchvision's or timm's weights), False or "none", or the path of a state
-    dict of the backbone; ignored if `weights` is given, which has the whole network.
+    `pretrained`: True or "imagenet" (torchvision's or timm's weights), False or "none", or the path of a
+    state dict of the backbone; ignored if `weights` is given, which has the whole network.
     `img_norm`: none, as published, or batch: batch normalisation of the pooled features.
     """
     source = "none" if weights or pretrained is False else "imagenet" if pretrained is True else pretrained
