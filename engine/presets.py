@@ -35,7 +35,7 @@ PUBLISHED = {
 }
 
 # Shared by `small` and `modern`: a frozen, pretrained backbone, and masks that divide the mixture.
-_TRAINED_EYES = {
+_FROZEN_EYES = {
     "arch_frame": "lite0",
     "pretrained": "imagenet",
     "lr_frame": 0.0,
@@ -50,9 +50,10 @@ _TRAINED_EYES = {
 }
 
 # For a few hundred clips and two CPU cores: a small U-Net, 3 s of audio, about 15,000 mixtures in total.
-SMALL = _TRAINED_EYES | {
+SMALL = _FROZEN_EYES | {
     "id": "small",
-    "imgSize": 112,
+    "imgSize": 160,
+    "num_views": 8,
     "arch_sound": "unet6",
     "ngf": 16,
     "num_channels": 16,
@@ -65,12 +66,6 @@ SMALL = _TRAINED_EYES | {
 }
 
 # For MUSIC, with the published data, evaluation and batches.
-MODERN = (
-    PUBLISHED
-    | _TRAINED_EYES
-    | {
-        "id": "MUSIC-modern",
-    }
-)
+MODERN = PUBLISHED | _FROZEN_EYES | {"id": "MUSIC-modern"}
 
 PRESETS = {"published": PUBLISHED, "small": SMALL, "modern": MODERN}
