@@ -7,7 +7,6 @@ import pytest
 
 from arguments import make_parser, network_options, parse_args
 from engine.options import batch_size, kept_views, model_id, path_val, training_options
-from engine.presets import PRESETS
 from utils import UserError
 
 RECIPE = (
@@ -110,15 +109,6 @@ def test_what_cannot_work_is_refused_with_a_reason(capsys, flags, message):
         parse_args(flags.split())
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("preset", PRESETS)
-def test_presets_are_defaults(preset):
-    """They work together, know only options that exist, and any flag beside them wins."""
-    args = vars(parse_args(["--preset", preset]))
-    assert {key: args[key] for key in PRESETS[preset]} == PRESETS[preset]
-    won = parse_args(["--preset", preset, "--num_channels", "7", "--lr_steps", "3", "--id", "mine"])
-    assert (won.num_channels, won.lr_steps, won.id) == (7, [3], "mine")
 
 
 def test_a_preset_is_nothing_but_its_options():
