@@ -169,13 +169,13 @@ def model_id(args):
     parts += ["phase"] if args.mask_target == "phase" else []
     parts += ["weightedLoss"] if args.weighted_loss else []
     parts += [f"channels{args.num_channels}", f"epoch{args.num_epoch}"]
-    parts += ["step" + "_".join(str(epoch) for epoch in args.lr_steps)]
+    steps = "step" + "_".join(str(epoch) for epoch in args.lr_steps)
+    parts += [steps if args.schedule == "step" else args.schedule]
     parts += [f"ngf{args.ngf}"] if args.ngf != 64 else []
     parts += [f"depth{args.depth_sound}"] if args.depth_sound != 1 else []
     parts += ["kaiming"] if args.init_sound == "kaiming" else []
     parts += ["imgNorm"] if args.img_norm == "batch" else []
     parts += ["adamw"] if args.optimizer == "adamw" else []
-    parts += ["cosine"] if args.schedule == "cosine" else []
     parts += [f"speed{args.augment_speed:g}"] if args.augment_speed else []
     return "-".join(parts)
 

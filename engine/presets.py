@@ -34,38 +34,42 @@ PUBLISHED = {
     "lr_steps": [40, 80],
 }
 
-# Shared by `small` and `modern`: a frozen, pretrained backbone, and masks that divide the mixture.
-_FROZEN_EYES = {
+# Shared by `small` and `modern`: a frozen, pretrained backbone, a sound network with dense layers over
+# frequency, masks that divide the mixture, and learning rates along a cosine.
+_TODAY = {
     "arch_frame": "lite0",
     "pretrained": "imagenet",
     "lr_frame": 0.0,
     "img_norm": "batch",
     "img_pool": "avgpool",
-    "init_sound": "kaiming",
+    "arch_sound": "tfc_tdf",
     "binary_mask": 0,
+    "mask_target": "phase",
     "loss": "l1",
     "output_activation": "softmax",
     "weighted_loss": 1,
     "optimizer": "adamw",
+    "schedule": "cosine",
+    "warmup": 0.5,
 }
 
-# For a few hundred clips and two CPU cores: a small U-Net, 3 s of audio, about 15,000 mixtures in total.
-SMALL = _FROZEN_EYES | {
+# For a few hundred clips and two CPU cores: small networks, 3 s of audio, about 15,000 mixtures in total.
+SMALL = _TODAY | {
     "id": "small",
     "imgSize": 160,
     "num_views": 8,
-    "arch_sound": "unet6",
-    "ngf": 16,
+    "ngf": 32,
     "num_channels": 16,
     "audLen": 32767,
-    "batch_size_per_gpu": 16,
+    "batch_size_per_gpu": 8,
+    "lr_sound": 1.5e-3,
+    "lr_synthesizer": 1.5e-3,
     "dup_trainset": 0,
     "num_epoch": 15,
-    "lr_steps": [11, 14],
     "eval_epoch": 5,
 }
 
 # For MUSIC, with the published data, evaluation and batches.
-MODERN = PUBLISHED | _FROZEN_EYES | {"id": "MUSIC-modern"}
+MODERN = PUBLISHED | _TODAY | {"id": "MUSIC-modern", "depth_sound": 2}
 
 PRESETS = {"published": PUBLISHED, "small": SMALL, "modern": MODERN}
