@@ -1,4 +1,4 @@
-"""A network that listens, with blocks that see time and frequency apart.
+"""A sound network whose blocks see time and frequency apart.
 
 After the TFC-TDF U-Nets of Choi et al., "Investigating U-Nets with various intermediate blocks for
 spectrogram-based singing voice separation", 2020, and Kim et al., "KUIELab-MDX-Net", 2021. A block adds a
@@ -75,7 +75,7 @@ class TfcTdfBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """x + attention of each place of the coarsest level to all others: [B, C, F, T] -> the same."""
+    """x + attention of each bin of the coarsest level to all others: [B, C, F, T] -> the same."""
 
     def __init__(self, width):
         super().__init__()
@@ -100,18 +100,17 @@ class SubPixel(nn.Module):
         self.conv = nn.Conv2d(width, 4 * width_out, 3, padding=1, bias=False)
 
     def forward(self, x):
-        """`x`, twice as fine; the order in memory stays, as `pixel_shuffle` would not have it."""
+        """`x` upsampled; unlike `pixel_shuffle`, this keeps channels-last memory."""
         size_b, _, freqs, times = x.shape
-        quarters = (
-            self.conv(F.silu(self.norm(x))).permute(0, 2, 3, 1).unflatten(3, (2, 2, -1))
-        )  # [B, F, T, 2, 2, C_out]
+        y = self.conv(F.silu(self.norm(x))).permute(0, 2, 3, 1)
+        quarters = y.unflatten(3, (2, 2, -1))  # [B, F, T, 2, 2, C_out]
         return quarters.transpose(2, 3).reshape(size_b, 2 * freqs, 2 * times, -1).permute(0, 3, 1, 2)
 
 
 def over_frequency(weight, x):
     """A dense layer over frequency, [F, F], of [B, C, F, T].
 
-    `bmm` on x in its order in memory, [B, F, T C]: several times as fast on CPUs as a layer that transposes.
+    `bmm` of channels-last memory, [B, F, T C], is several times as fast on CPUs as a layer that transposes.
     """
     rows = x.permute(0, 2, 3, 1).flatten(2)
     mixed = torch.bmm(weight.to(rows.dtype).expand(len(x), -1, -1), rows)
