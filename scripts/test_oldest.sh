@@ -12,7 +12,7 @@ VIRTUAL_ENV="$(cd -- "$VENV" >/dev/null && pwd)"
 
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." >/dev/null
 
-# torch>=2.5,<3 becomes torch==2.5; pip takes what satisfies both files.
+# torch>=2.6,<3 becomes torch==2.6; pip takes what satisfies both files.
 REQUIREMENTS=requirements-oldest.txt
 {
     echo "-r requirements-dev.txt"
