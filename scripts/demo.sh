@@ -15,6 +15,8 @@ flags=(
     --list_train "$data/train.csv"
     --list_val "$data/val.csv"
     --preset small
+    --num_epoch 12
+    --eval_epoch 6
     --num_vis 6
     "$@"
 )
