@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From nothing to a results page in about 15 minutes on two CPU cores: generates videos of six instruments,
+# From nothing to a results page in about 10 minutes on two CPU cores: generates videos of six instruments,
 # prepares them like any user's videos, trains a small network, evaluates it on clips that it never saw, and
 # prints the path of the page. A second run resumes where the first one stopped, and skips what is already
 # trained. Arguments go to main.py and override the flags below: ./scripts/demo.sh --num_epoch 20
