@@ -221,11 +221,18 @@ def _add_training(group):
         help="learning rate of the frame network's backbone, 0: frozen; its `fc` uses --lr_sound",
     )
     add(
+        "--freeze_epochs",
+        default=0,
+        type=int,
+        metavar="N",
+        help="freeze the backbone in the first N epochs; --lr_frame is its learning rate after them",
+    )
+    add(
         "--num_views",
         default=16,
         type=int,
-        help="with --lr_frame 0: fixed views (moment, crop, mirroring) per training clip, whose features are "
-        "computed once; 0: new views at every step",
+        help="while the backbone is frozen: fixed views (moment, crop, mirroring) per training clip, whose "
+        "features are computed once; 0: new views at every step",
     )
     add("--lr_synthesizer", default=1e-3, type=float, help="learning rate of the synthesizer")
     add("--beta1", default=0.9, type=float, help="momentum of SGD, first beta of AdamW")

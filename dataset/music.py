@@ -49,8 +49,8 @@ class MUSICMixDataset(Dataset):
     semitones: training clips are played faster or slower, up to this change of pitch; the clips, moments and
     crops that are drawn stay the same.
 
-    views: fixed views per training clip, see `view_clip`. If not 0, an item's `frames` is int64 [N]: a random
-    view of each clip, as clip number * views + view number.
+    views: fixed views per training clip, see `view_clip`. If not 0, an item's `frames` in the first
+    `view_epochs` epochs is int64 [N]: a random view of each clip, as clip number * views + view number.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class MUSICMixDataset(Dataset):
         mixtures=None,
         semitones=0,
         views=0,
+        view_epochs=math.inf,
     ):
         assert not (train and mixtures), "fixed mixtures are for evaluation"
         self.clips = clips if train or max_items < 0 else clips[:max_items]
@@ -75,6 +76,7 @@ class MUSICMixDataset(Dataset):
         self.seed = seed
         self.repeats = (repeats or max(1, round(EPOCH_ITEMS / len(self.clips)))) if train else 1
         self.views = views if train else 0
+        self.view_epochs = view_epochs
         self.semitones = semitones if train else 0
         self.unreadable = {}  # {clip's number: why its views could not be made}
         self.groups = _group_numbers(self.clips, pairs)
@@ -88,6 +90,11 @@ class MUSICMixDataset(Dataset):
     def set_epoch(self, epoch):
         """Draw other mixtures from now on, also in workers that are already running."""
         self._epoch.fill_(epoch)
+
+    @property
+    def gives_views(self):
+        """True if items of this epoch hold views instead of frames."""
+        return self.views > 0 and int(self._epoch) <= self.view_epochs
 
     def __getitem__(self, index):
         rng = np.random.default_rng([self.seed, int(self._epoch) if self.train else 0, index])
@@ -176,13 +183,13 @@ class MUSICMixDataset(Dataset):
         """Empty arrays for the waveforms [N, L] and frames [N, 3, T, H, W], or views [N], of an item."""
         s = self.sampling
         waves = np.empty((s.num_mix, s.aud_len), np.float32)
-        if self.views:
+        if self.gives_views:
             return waves, np.empty(s.num_mix, np.int64)
         return waves, np.empty((s.num_mix, 3, s.num_frames, s.img_size, s.img_size), np.uint8)
 
     def _load(self, number, speed, rng, wave, frames):
         """Fill `wave` [L] and `frames` [3, T, H, W] (a view: []) from a clip; returns its centre frame."""
-        if number in self.unreadable:
+        if self.gives_views and number in self.unreadable:
             raise UserError(self.unreadable[number])
         s, clip = self.sampling, self.clips[number]
         centre = _draw_centre(clip.num_frames, s, rng) if self.train else max(1, clip.num_frames // 2)
@@ -192,7 +199,7 @@ class MUSICMixDataset(Dataset):
             wave *= np.float32(rng.uniform(*VOLUMES))
             np.clip(wave, -1.0, 1.0, out=wave)
         crop = draw_crop(rng) if self.train else None
-        if self.views:  # drawn by the crop, so that views change nothing else that is drawn
+        if self.gives_views:  # drawn by the crop, so that views change nothing else that is drawn
             frames[...] = number * self.views + int(crop.x * self.views)
             return centre
         numbers = _frame_numbers(centre, s.num_frames, s.stride_frames, clip.num_frames)

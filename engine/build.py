@@ -5,7 +5,7 @@ from torch import nn
 
 from dataset.music import Sampling
 from engine.machine import distributed
-from engine.options import num_freqs
+from engine.options import frozen_epochs, num_freqs
 from models import build_criterion, build_frame, build_sound, build_synthesizer
 from models.separator import Separator, Settings, choose_amp
 
@@ -30,7 +30,7 @@ def build_separator(args, weights=None, pretrained="none"):
     net_frame = build_frame(
         args.arch_frame, args.num_channels, args.img_pool, files["frame"], pretrained, args.img_norm
     )
-    if args.lr_frame == 0:
+    if frozen_epochs(args):
         net_frame.freeze()
     net_synthesizer = build_synthesizer(args.arch_synthesizer, args.num_channels, files["synthesizer"])
     settings = Settings(
@@ -65,14 +65,14 @@ def parallelize(separator, num_gpus):
 def build_optimizer(args, separator):
     """SGD or AdamW with the published learning rates: `fc` and norm of the frame network use --lr_sound.
 
-    The parameter group of a frozen backbone is empty.
+    With --lr_frame 0, the backbone's parameter group is empty.
     """
     net_frame = separator.net_frame
     head = [*net_frame.fc.parameters(), *net_frame.norm.parameters()]
     groups = [
         {"params": list(separator.net_sound.parameters()), "lr": args.lr_sound},
         {"params": list(separator.net_synthesizer.parameters()), "lr": args.lr_synthesizer},
-        {"params": [] if net_frame.frozen else list(net_frame.features.parameters()), "lr": args.lr_frame},
+        {"params": list(net_frame.features.parameters()) if args.lr_frame else [], "lr": args.lr_frame},
         {"params": head, "lr": args.lr_sound},
     ]
     for group in groups:

@@ -8,7 +8,7 @@ from dataset.index import read_index, read_mixtures
 from dataset.music import MUSICMixDataset, collate
 from engine.build import build_sampling
 from engine.machine import distributed
-from engine.options import batch_size, kept_views
+from engine.options import batch_size, frozen_epochs, kept_views
 from utils import UserError
 
 SAMPLER_PART = 4096  # indices converted to Python numbers at a time
@@ -27,6 +27,7 @@ def build_train_loader(args):
         repeats=args.dup_trainset,
         semitones=args.augment_speed,
         views=kept_views(args),
+        view_epochs=frozen_epochs(args),
     )
     if len(dataset) < batch_size(args):
         raise UserError(

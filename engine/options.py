@@ -32,6 +32,7 @@ AT_LEAST = {  # smallest allowed value
     "num_gpus": 0,
     "workers": 0,
     "num_views": 0,
+    "freeze_epochs": 0,
     "num_vis": 0,
     "seed": 0,
     "lr_sound": 0,
@@ -62,6 +63,7 @@ LATER_OPTIONS = {
     "accumulate": 1,
     "sync_bn": False,
     "num_views": 16,
+    "freeze_epochs": 0,
     "schedule": "step",
     "warmup": 0,
     "augment_speed": 0,
@@ -115,10 +117,13 @@ def check_frame(parser, args):
     """Check that the frame network exists, as far as is known without timm, and can be trained as asked."""
     if args.arch_frame not in ARCHS_FRAME and not args.arch_frame.startswith("timm:"):
         parser.error(f"--arch_frame: expected {', '.join(ARCHS_FRAME)} or timm:NAME, found {args.arch_frame}")
+    if args.freeze_epochs and args.lr_frame == 0:
+        parser.error("--freeze_epochs needs a --lr_frame above 0, the rate after these epochs: 0 freezes all")
     # In timm, layers of batch normalisation often contain the activation, too.
-    if args.sync_bn and args.lr_frame and not args.arch_frame.startswith("resnet"):
+    if args.sync_bn and not frozen_epochs(args) and not args.arch_frame.startswith("resnet"):
         parser.error(
-            f"--sync_bn works with --arch_frame {args.arch_frame} only if it is frozen: --lr_frame 0"
+            f"--sync_bn works with --arch_frame {args.arch_frame} only if it is frozen: --lr_frame 0, or "
+            "--freeze_epochs for the first epochs"
         )
 
 
@@ -177,6 +182,7 @@ def model_id(args):
     parts += ["imgNorm"] if args.img_norm == "batch" else []
     parts += ["adamw"] if args.optimizer == "adamw" else []
     parts += [f"speed{args.augment_speed:g}"] if args.augment_speed else []
+    parts += [f"freeze{args.freeze_epochs}"] if args.freeze_epochs else []
     return "-".join(parts)
 
 
@@ -190,9 +196,14 @@ def path_val(args):
     return args.list_val_mix or args.list_val
 
 
+def frozen_epochs(args):
+    """Epochs, from the first, in which the backbone is frozen."""
+    return args.num_epoch if args.lr_frame == 0 else args.freeze_epochs
+
+
 def kept_views(args):
-    """Fixed views per training clip whose features are kept; 0: none, or the backbone is trained."""
-    return args.num_views if args.lr_frame == 0 else 0
+    """Fixed views per training clip whose features are kept; 0: none, or the backbone is never frozen."""
+    return args.num_views if frozen_epochs(args) else 0
 
 
 def batch_size(args):

@@ -31,20 +31,26 @@ class FrameNet(nn.Module):
         if img_norm not in IMG_NORMS:
             raise UserError(f"unknown image norm {img_norm!r}: choose from {', '.join(IMG_NORMS)}")
         self.pool_type = pool_type
-        self.frozen = False
+        self.frozen = False  # no gradients in the backbone
+        self.fixed_norms = False  # its running statistics do not change
         self.features = features
         self.fc = fc
         self.norm = nn.BatchNorm1d(fc.out_channels) if img_norm == "batch" else nn.Identity()
 
     def freeze(self):
         """Stop training the backbone: no gradients, and fixed running statistics."""
-        self.frozen = True
+        self.frozen = self.fixed_norms = True
         self.features.requires_grad_(False).eval()
 
+    def unfreeze(self):
+        """Train the backbone again; its running statistics stay fixed, as is usual in fine-tuning."""
+        self.frozen = False
+        self.features.requires_grad_(True)
+
     def train(self, mode=True):
-        """Set the mode; a frozen backbone stays in evaluation mode."""
+        """Set the mode; a backbone with fixed statistics stays in evaluation mode."""
         super().train(mode)
-        self.features.train(mode and not self.frozen)
+        self.features.train(mode and not self.fixed_norms)
         return self
 
     def forward(self, x, pool=True):

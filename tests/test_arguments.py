@@ -6,7 +6,7 @@ import json
 import pytest
 
 from arguments import make_parser, network_options, parse_args
-from engine.options import batch_size, kept_views, model_id, path_val, training_options
+from engine.options import batch_size, frozen_epochs, kept_views, model_id, path_val, training_options
 from utils import UserError
 
 RECIPE = (
@@ -101,6 +101,8 @@ def test_options_of_a_run_leave_out_what_changes_nothing(tmp_path):
         ("--arch_frame resnet19", "--arch_frame: expected resnet18fc, resnet18dilated, lite0 or timm:NAME"),
         ("--preset large", "invalid choice"),
         ("--arch_frame lite0 --sync_bn", "only if it is frozen: --lr_frame 0"),
+        ("--lr_frame 0 --freeze_epochs 3", "--freeze_epochs needs a --lr_frame above 0"),
+        ("--freeze_epochs -1", "--freeze_epochs: expected 0 or more"),
         ("--no_such_flag", "unrecognized arguments"),
     ],
 )
@@ -135,6 +137,14 @@ def test_runs_of_before_know_nothing_of_views():
     assert "num_views" not in training_options(parse_args([]))
     assert kept_views(parse_args(["--num_views", "3"])) == 0
     assert kept_views(parse_args(["--num_views", "3", "--lr_frame", "0"])) == 3
+
+
+def test_a_backbone_that_is_frozen_at_first_has_views_and_may_share_statistics():
+    args = parse_args("--freeze_epochs 5 --num_views 3 --arch_frame lite0 --sync_bn".split())
+    assert (frozen_epochs(args), kept_views(args)) == (5, 3)
+    assert model_id(args).endswith("-freeze5")
+    assert frozen_epochs(parse_args(["--lr_frame", "0", "--num_epoch", "7"])) == 7
+    assert "freeze_epochs" not in training_options(parse_args([]))
 
 
 def test_evaluation_reads_the_options_of_the_run(tmp_path):

@@ -215,14 +215,17 @@ def _reduce(tensor, operation):
     return tensor
 
 
-def share_gradients(module, device, sync_bn):
+def share_gradients(module, device, sync_bn=False):
     """The module to call in training: under torchrun it averages gradients over all processes.
 
+    It knows only the parameters that are trained now: call this again, with its result, to train more.
     sync_bn: batch normalisation also uses the batches of all processes. Otherwise each process keeps its own
     statistics until `average_norms`.
     """
     if not dist.is_initialized():
         return module
+    if isinstance(module, nn.parallel.DistributedDataParallel):
+        module = module.module
     if sync_bn:
         synchronise_norms(module, device)
     ids = [device.index] if device.type == "cuda" else None
@@ -246,7 +249,7 @@ def average_gradients(module):
 
 @torch.no_grad()
 def average_norms(module):
-    """Average the running statistics of batch normalisation over all processes, unless they are frozen."""
-    norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm) and norm.weight.requires_grad]
+    """Average the running statistics of batch normalisation over all processes, unless they are fixed."""
+    norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm) and norm.training]
     for buffer in (buffer for norm in norms for buffer in (norm.running_mean, norm.running_var)):
         buffer.copy_(_reduce(buffer.clone(), dist.ReduceOp.SUM) / world_size())

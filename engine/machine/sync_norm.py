@@ -11,11 +11,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def synchronise_norms(module, device):
-    """Replace all trained batch normalisation layers in `module`; parameters stay the same objects."""
+    """Replace all batch normalisation layers in training mode; parameters stay the same objects."""
     sync = nn.SyncBatchNorm.convert_sync_batchnorm if device.type == "cuda" else SyncNorm
     for parent in list(module.modules()):
         for name, child in parent.named_children():
-            if isinstance(child, _BatchNorm) and child.weight.requires_grad:
+            if isinstance(child, _BatchNorm) and child.training:
                 setattr(parent, name, sync(child))
 
 

@@ -14,7 +14,7 @@ from engine.failures import Failures
 from engine.loaders import start_epoch
 from engine.machine import distributed
 from engine.machine.prefetch import TENSORS, Arriving, batches_on
-from engine.options import batch_size, model_id, training_options
+from engine.options import batch_size, frozen_epochs, model_id, training_options
 from engine.training.checkpoint import save_state, save_weights
 from engine.training.schedule import rate_factor
 from engine.training.views import keep_views
@@ -57,7 +57,7 @@ class Trainer:
         self.finished = True  # whether the last one has also been evaluated and saved
         self.best = math.inf  # lowest validation loss
         self.history = new_history()
-        self.views = None  # with a frozen backbone: features of the training clips, see `keep_views`
+        self.views = None  # while the backbone is frozen: features of the training clips, see `keep_views`
         self.board = None  # TensorBoard's writer, in rank 0 during `run`
 
     def run(self):
@@ -71,13 +71,23 @@ class Trainer:
         with self._open_board() as self.board:
             if not self.finished:
                 self._finish_epoch()
-            if self.epoch < self.args.num_epoch and self.loader.dataset.views:
+            frozen = frozen_epochs(self.args)
+            if self.epoch < min(frozen, self.args.num_epoch) and self.loader.dataset.views:
                 self.views = keep_views(self.separator, self.loader.dataset, self.device, self.args.workers)
             for epoch in range(self.epoch + 1, self.args.num_epoch + 1):
+                if epoch > frozen and self.separator.net_frame.frozen:
+                    self._unfreeze()
                 self._train_epoch(epoch)
                 self.epoch, self.finished = epoch, False
                 save_state(self)
                 self._finish_epoch()
+
+    def _unfreeze(self):
+        """Train the backbone from now on, on frames."""
+        logger.info("the backbone is trained from here on")
+        self.views = None
+        self.separator.net_frame.unfreeze()
+        self.model = distributed.share_gradients(self.model, self.device)
 
     def _open_board(self):
         if not distributed.is_main():

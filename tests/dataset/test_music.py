@@ -111,6 +111,21 @@ def test_views_change_only_what_is_seen(tree):
     assert drawn == set(range(5))
 
 
+def test_after_the_epochs_of_views_items_hold_frames_again(tree):
+    plain, viewed = make(tree[1]), make(tree[1], views=5, view_epochs=2)
+    viewed.unreadable[0] = "gone"
+    for dataset in (plain, viewed):
+        dataset.set_epoch(2)
+    assert viewed[4]["frames"].dtype == torch.int64
+    assert viewed[0]["info"]["failures"] == [(tree[1][0].name, "gone")]
+    for dataset in (plain, viewed):
+        dataset.set_epoch(3)
+    for index in (0, 4):
+        for key in ("sources", "frames"):
+            assert torch.equal(viewed[index][key], plain[index][key])
+        assert viewed[index]["info"] == plain[index]["info"]
+
+
 def test_views_of_a_clip_are_always_the_same_and_all_different(tree):
     pictures = make(tree[1], views=4).view_clip(2)
     assert pictures.shape == (4, 3, 3, 32, 32)

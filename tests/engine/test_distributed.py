@@ -140,6 +140,18 @@ def test_two_processes_learn_what_one_learns(runs):
     check_same_weights(*runs[:2])
 
 
+def test_two_processes_learn_what_one_learns_where_a_backbone_is_frozen_at_first(tree, tmp_path):
+    later = "--arch_frame timm:resnet10t --lr_frame 0.1 --freeze_epochs 1 --num_views 2 --img_norm batch"
+    alone, together = (
+        training_flags(tree, tmp_path / name, size, *later.split())
+        for name, size in (("alone", 4), ("together", 2))
+    )
+    run_alone(alone)
+    status, _, err = torchrun(PROJECT / "main.py", together)
+    assert status == 0, err
+    check_same_weights(*(run_folder(parse_args(argv)) for argv in (alone, together)))
+
+
 def test_two_processes_learn_what_one_learns_where_an_epoch_ends_within_a_group(tree, tmp_path, monkeypatch):
     alone, together = (
         training_flags(tree, tmp_path / name, size, "--accumulate", "2", "--num_epoch", "1")

@@ -9,7 +9,7 @@ from engine.machine.sync_norm import SyncNorm, synchronise_norms
 
 def test_frozen_layers_are_left_alone(monkeypatch):
     frozen, trained = nn.BatchNorm2d(2), nn.BatchNorm2d(2)
-    module = nn.Sequential(frozen.requires_grad_(False), trained)
+    module = nn.Sequential(frozen.eval(), trained)
     synchronise_norms(module, torch.device("cpu"))
     assert module[0] is frozen
     assert isinstance(module[1], SyncNorm)

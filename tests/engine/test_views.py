@@ -1,4 +1,4 @@
-"""Features of a frozen backbone: computed once per view, also when a run is resumed, and within limits."""
+"""A frozen backbone: its features are computed once per view, within limits; it may be trained later."""
 
 import os
 
@@ -10,13 +10,34 @@ from arguments import parse_args
 from engine.build import build_separator
 from engine.options import run_folder
 from engine.training import views
+from engine.training.checkpoint import NETS
 from engine.training.views import keep_views
 from models.separator import Separator
 from tests.engine.test_train import flags, make_trainer, read, stop_after
 from tests.helpers import Pool
 from utils import UserError
 
-FROZEN = "--arch_frame timm:resnet10t --lr_frame 0 --num_views 3 --img_norm batch --img_pool avgpool".split()
+BACKBONE = "--arch_frame timm:resnet10t --num_views 3 --img_norm batch --img_pool avgpool".split()
+FROZEN = [*BACKBONE, "--lr_frame", "0"]
+LATER = [*BACKBONE, "--lr_frame", "0.01", "--freeze_epochs", "2"]  # of 4
+
+
+def changed(state, first):
+    """Names in a state dict whose values are no longer those in `first`."""
+    return {key for key, value in state.items() if not torch.equal(value, first[key])}
+
+
+def frame_state(argv):
+    return torch.load(os.path.join(run_folder(parse_args(argv)), "frame_latest.pth"))
+
+
+def check_same_runs(*argvs):
+    """Two runs have the same weights and learning curves, to the bit."""
+    folders = [run_folder(parse_args(argv)) for argv in argvs]
+    for name in NETS:
+        assert not changed(*(torch.load(os.path.join(folder, f"{name}_latest.pth")) for folder in folders))
+    histories = [read(folder, "history.json") for folder in folders]
+    assert histories[0] == histories[1]
 
 
 def test_each_view_is_seen_once_and_a_resumed_run_ends_as_one_that_never_stopped(tree, tmp_path, monkeypatch):
@@ -33,16 +54,32 @@ def test_each_view_is_seen_once_and_a_resumed_run_ends_as_one_that_never_stopped
         with pytest.raises(SystemExit):
             main.main(parts)
     main.main(parts)
-    folders = [run_folder(parse_args(argv)) for argv in (whole, parts)]
-    histories = [read(folder, "history.json") for folder in folders]
-    assert histories[0]["train"]["err"] == histories[1]["train"]["err"]
-    assert histories[0]["val"]["sdr"] == histories[1]["val"]["sdr"]
-    first = build_separator(parse_args(whole), pretrained="none").net_frame.state_dict()
-    states = [torch.load(os.path.join(folder, "frame_latest.pth")) for folder in folders]
-    for key, value in states[0].items():
-        assert torch.equal(value, states[1][key])
-        assert key.startswith("features.") <= torch.equal(value, first[key])
-    assert not torch.equal(states[0]["fc.weight"], first["fc.weight"])
+    check_same_runs(whole, parts)
+    first = build_separator(parse_args(whole)).net_frame.state_dict()
+    learned = changed(frame_state(whole), first)
+    assert "fc.weight" in learned
+    assert not any(key.startswith("features.") for key in learned)
+
+
+def test_a_backbone_is_trained_after_its_frozen_epochs_wherever_the_run_is_resumed(
+    tree, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(main, "make_pool", lambda workers: Pool())
+    whole, parts = (flags(tree, tmp_path / name, *LATER) for name in ("whole", "parts"))
+    main.main(whole)
+    first = build_separator(parse_args(whole)).net_frame.state_dict()
+    for stopped in (1, 2, 3):  # before, at and after the epoch in which the backbone is unfrozen
+        with monkeypatch.context() as patch:
+            stop_after(patch, stopped)
+            with pytest.raises(SystemExit):
+                main.main(parts)
+        learned = changed(frame_state(parts), first)
+        assert any(key.startswith("features.") for key in learned) == (stopped > 2)
+    main.main(parts)
+    check_same_runs(whole, parts)
+    learned = {key for key in changed(frame_state(whole), first) if key.startswith("features.")}
+    backbone = build_separator(parse_args(whole)).net_frame.features
+    assert learned == {f"features.{name}" for name, _ in backbone.named_parameters()}  # no statistics
 
 
 def test_views_that_take_too_much_memory_or_cannot_be_read(tree, tmp_path, monkeypatch):

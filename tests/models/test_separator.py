@@ -188,6 +188,27 @@ def test_compiled_networks_give_the_same(batch):
     assert list(separator.state_dict()) == names
 
 
+def test_a_compiled_backbone_can_be_unfrozen(batch):
+    mix, sources, frames = batch
+    gradients = []
+    for compiled in (False, True):
+        separator = make_separator()
+        separator.net_frame.freeze()
+        if compiled:
+            separator.net_frame.features.compile(backend="aot_eager")
+        kept = separator.train().backbone_features(frames)
+        separator(mix, sources, kept)["loss"].mean().backward()
+        parameters = list(separator.net_frame.features.parameters())
+        assert all(parameter.grad is None for parameter in parameters)
+        separator.net_frame.unfreeze()
+        separator.train()(mix, sources, frames)["loss"].mean().backward()
+        gradients.append([parameter.grad for parameter in parameters])
+        assert not any(module.training for module in separator.net_frame.features.modules())
+    for plain, other in zip(*gradients, strict=True):
+        assert plain.abs().sum() > 0
+        torch.testing.assert_close(other, plain, rtol=1e-3, atol=1e-6)
+
+
 def test_phase_masks_restore_more_than_masks_of_magnitudes(batch):
     """Of two tones a quarter of a period apart, magnitudes ask for 0.7 each; one half of each is in phase."""
     times = torch.arange(LENGTH) / 11025 * 2 * torch.pi * 700
