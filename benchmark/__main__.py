@@ -2,7 +2,8 @@
 
 Measures the input pipeline, the training step, evaluation and separation on generated data, alternating
 with the same work done as in older code (`benchmark.reference`): only the ratios matter. Prints a table and
-writes all figures to a file. `--scaling` measures how costs grow instead.
+writes all figures to a file. Instead, `--scaling` measures how costs grow, and `--presets` what a training
+step of each preset costs.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from arguments import parse_args
 from benchmark.data import FPS, HEIGHT, RATE, WIDTH, make_trees
 from benchmark.evaluation import measure_evaluation, measure_separation
 from benchmark.input import measure_input
+from benchmark.presets import measure_presets, preset_lines
 from benchmark.scaling import measure_scaling, scaling_lines
 from benchmark.step import measure_fitting, measure_memory, measure_step
 from engine.build import build_sampling
@@ -46,10 +48,11 @@ class Scale(NamedTuple):
     mixtures: int = 24  # to evaluate
     separation_rounds: int = 3
     separation_seconds: int = 12
+    preset_batch: int = 4  # mixtures per batch of each preset
 
 
 FULL = Scale(tuple(RECIPE))
-QUICK = Scale((*RECIPE, *SMALL), 1, 2, 20, 2, 2, 2, 1, 3)
+QUICK = Scale((*RECIPE, *SMALL), 1, 2, 20, 2, 2, 2, 1, 3, 2)
 
 
 def measure(scale, amp, save):
@@ -176,10 +179,14 @@ def _parse(argv):
     add = parser.add_argument
     add("--out", default="benchmark.json", metavar="FILE", help="file to write (%(default)s)")
     add("--quick", action="store_true", help="small networks, one round: to test the benchmark")
-    add(
+    instead = parser.add_mutually_exclusive_group().add_argument
+    instead(
         "--scaling",
         action="store_true",
         help="measure instead how costs grow with batch, workers, clip length and index size",
+    )
+    instead(
+        "--presets", action="store_true", help="measure instead what a training step of each preset costs"
     )
     add("--amp", default="auto", help="the project's precision, see main.py --help (%(default)s)")
     return parser.parse_args(argv)
@@ -208,6 +215,10 @@ def main(argv=None):
         result = measure_scaling([*scale.flags, "--amp", args.amp], args.quick)
         save(result)
         lines = scaling_lines(result)
+    elif args.presets:
+        result = {"presets": measure_presets(args.amp, scale.preset_batch, scale.rounds, args.quick)}
+        save(result)
+        lines = preset_lines(result["presets"])
     else:
         lines = table(measure(scale, args.amp, save))
     print("\n".join(lines))

@@ -14,6 +14,8 @@ from benchmark.clock import alone, in_turn, peak_memory, ratio
 from benchmark.data import make_sound
 from engine.build import build_optimizer, build_sampling, build_separator
 from engine.machine.memory import keep_memory
+from engine.machine.precision import set_precision
+from models.separator import choose_amp
 
 MATMUL = {"cpu": 2048, "cuda": 8192}  # size of the matrix products that measure the machine's peak
 MATMUL_ROUNDS = 5
@@ -72,7 +74,7 @@ def measure_step(flags, size, rounds, device="cpu"):
 
     The reference computes in float32; the project as `flags`, main.py's, say.
     """
-    args = _parse(flags, device)
+    args = set_up(flags, device)
     batches = dict(zip(KINDS, make_batches(build_sampling(args), size), strict=True))
     steps = {kind: make_step(kind, args, batches[kind], device) for kind in KINDS}
     with FlopCounterMode(display=False) as counter:
@@ -106,8 +108,11 @@ def measure_fitting(flags, size, rounds, device="cuda"):
         torch.cuda.empty_cache()
 
 
-def _parse(flags, device):
-    return parse_args([*flags, *DEVICE_FLAGS[device]], torch.cuda.device_count())
+def set_up(flags, device):
+    """The options of main.py's `flags` on a device, `cuda` or `cpu`; sets the precision as main.py does."""
+    args = parse_args([*flags, *DEVICE_FLAGS[device]], torch.cuda.device_count())
+    set_precision(choose_amp(args.amp, device), fixed_shapes=True)
+    return args
 
 
 def matmul_peaks(device):
@@ -126,7 +131,7 @@ def matmul_peaks(device):
 
 def step_memory(kind, flags, size, device="cpu"):
     """Peak memory of two steps in bytes, the GPU's if on a GPU; to be called in a new process."""
-    args = _parse(flags, device)
+    args = set_up(flags, device)
     batch = make_batches(build_sampling(args), size)[KINDS.index(kind)]
     step = make_step(kind, args, batch, device)
     keep_memory(kind == "project")

@@ -55,7 +55,7 @@ MODEL_OPTIONS = (
 # Options that may change when a run is resumed: they do not affect what is learned.
 FREE_OPTIONS = (
     "ckpt preset mode resume overwrite workers num_vis disp_iter num_gpus batch_size_per_gpu list_duets "
-    "list_solos num_processes bss compile"
+    "list_solos num_processes bss compile views_dir"
 ).split()
 # Options added later, with their defaults: older runs resume while these keep their defaults.
 LATER_OPTIONS = {

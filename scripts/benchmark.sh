@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Compare the speed of this project with the methods of older implementations, on generated data. Prints a
 # table and writes benchmark.json to the current folder. Arguments go to `python -m benchmark`: --out FILE,
-# --scaling, --quick, --amp; see --help.
+# --scaling, --presets, --quick, --amp; see --help.
 set -euo pipefail
 
 from="$PWD"

@@ -73,7 +73,7 @@ class Trainer:
                 self._finish_epoch()
             frozen = frozen_epochs(self.args)
             if self.epoch < min(frozen, self.args.num_epoch) and self.loader.dataset.views:
-                self.views = keep_views(self.separator, self.loader.dataset, self.device, self.args.workers)
+                self.views = self._keep_views()
             for epoch in range(self.epoch + 1, self.args.num_epoch + 1):
                 if epoch > frozen and self.separator.net_frame.frozen:
                     self._unfreeze()
@@ -81,6 +81,10 @@ class Trainer:
                 self.epoch, self.finished = epoch, False
                 save_state(self)
                 self._finish_epoch()
+
+    def _keep_views(self):
+        args = self.args
+        return keep_views(self.separator, self.loader.dataset, self.device, args.workers, args.views_dir)
 
     def _unfreeze(self):
         """Train the backbone from now on, on frames."""
@@ -143,7 +147,7 @@ class Trainer:
             self.optimizer.zero_grad(set_to_none=True)
         mix, sources, frames = (batch[key] for key in TENSORS)
         if self.views is not None:
-            frames = self.views[frames]
+            frames = self.views[frames.to(self.views.device)].to(self.device)
         with distributed.sharing(self.model, due=part == parts):
             loss = self.model(mix, sources, frames)["loss"].mean()
             self.scaler.scale(loss / parts).backward()

@@ -220,6 +220,24 @@ def test_a_quick_scaling_run_writes_its_tables(tmp_path, capsys):
     assert "| rows of an index |" in capsys.readouterr().out
 
 
+def test_a_quick_run_of_the_presets_writes_what_each_costs(tmp_path, capsys):
+    __main__.main(["--quick", "--presets", "--out", str(tmp_path / "b.json")])
+    rows = json.loads((tmp_path / "b.json").read_text())["presets"]
+    assert "| modern --num_views 0 | computed |" in capsys.readouterr().out
+    assert rows["published"]["speed"] == {"value": 1, "low": 1, "high": 1}
+    assert rows["published"]["trained"] == rows["published"]["parameters"]
+    for name in ("small", "modern"):
+        kept, computed = rows[name], rows[f"{name} --num_views 0"]
+        assert (kept["kept"], computed["kept"]) == (True, False)
+        assert kept["trained"] == computed["trained"] < kept["parameters"] - 3e6  # a frozen EfficientNet
+        # Computed features cost the backbone's forward pass, and no backward pass.
+        more = [computed[key] - kept[key] for key in ("gflop_forward", "gflop_step")]
+        assert more[0] == pytest.approx(more[1])
+        assert more[0] > 0.05
+        assert kept["gflop_step"] > 2 * kept["gflop_forward"]
+        assert kept["peak_bytes"] > 0
+
+
 @pytest.mark.parametrize(("out", "words"), [(".", "a folder, expected a file"), ("no/b.json", "no folder")])
 def test_a_bad_out_is_one_clear_error_at_once(tmp_path, monkeypatch, capsys, out, words):
     monkeypatch.chdir(tmp_path)

@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import pytest
 import torch
 
@@ -96,3 +97,71 @@ def test_views_that_take_too_much_memory_or_cannot_be_read(tree, tmp_path, monke
     dataset.clips = dataset.clips[:1]
     with pytest.raises(UserError, match=r"the frames of all clips are unreadable, e\.g\. nowhere"):
         keep_views(trainer.separator, dataset, trainer.device)
+
+
+def test_features_in_a_file_are_those_in_memory_and_computed_once(tree, tmp_path, monkeypatch):
+    trainer = make_trainer(tree, tmp_path, *FROZEN, "--views_dir", str(tmp_path / "views"))
+    dataset = trainer.loader.dataset
+    dataset.clips = [
+        clip._replace(path_frames="nowhere") if k in (0, 5, 8) else clip
+        for k, clip in enumerate(dataset.clips)
+    ]
+    wanted = keep_views(trainer.separator, dataset, trainer.device)
+    monkeypatch.setattr(views, "MAX_BYTES", 0)  # of memory
+    for _ in range(2):  # the second time they are read
+        dataset.unreadable.clear()
+        kept = trainer._keep_views()
+        assert list(dataset.unreadable) == [0, 5, 8]
+        assert kept.isnan().flatten(1).all(1).tolist() == [k // 3 in (0, 5, 8) for k in range(27)]
+        assert torch.equal(kept.nan_to_num(), wanted)
+        monkeypatch.setattr(Separator, "backbone_features", None)
+    assert "unreadable when" in dataset.unreadable[0]
+
+
+def test_features_in_a_file_are_only_for_runs_that_need_the_same(tree, tmp_path):
+    folder = tmp_path / "views"
+    trainer = make_trainer(tree, tmp_path, *FROZEN, "--views_dir", str(folder))
+    first = trainer._keep_views().clone()
+    for changes in (["--seed", "5"], ["--num_views", "2"], ["--imgSize", "64"], ["--img_pool", "maxpool"]):
+        make_trainer(tree, tmp_path, *FROZEN, "--views_dir", str(folder), *changes)._keep_views()
+    assert len(os.listdir(folder)) == 5
+    again = make_trainer(tree, tmp_path, *FROZEN, "--views_dir", str(folder), "--lr_sound", "0.5")
+    assert torch.equal(again._keep_views(), first)
+    assert len(os.listdir(folder)) == 5
+    with torch.no_grad():
+        next(again.separator.net_frame.features.parameters()).mul_(2)
+    assert not torch.equal(again._keep_views(), first)
+    assert len(os.listdir(folder)) == 6
+
+
+def test_a_damaged_file_of_features_is_written_again(tree, tmp_path, caplog):
+    trainer = make_trainer(tree, tmp_path, *FROZEN, "--views_dir", str(tmp_path / "views"))
+    first = trainer._keep_views().clone()
+    path = next((tmp_path / "views").iterdir())
+    whole = path.read_bytes()
+    np.save(tmp_path / "foreign.npy", np.zeros(3))
+    foreign = (tmp_path / "foreign.npy").read_bytes()
+    for content, words in (
+        (whole[:-1], "is damaged"),
+        (b"", "is damaged"),
+        (b"<html>", "is damaged"),
+        (foreign, "has no features of 9 clips and 3 views"),
+    ):
+        path.unlink()
+        path.write_bytes(content)
+        caplog.clear()
+        assert torch.equal(trainer._keep_views(), first)
+        assert words in caplog.text
+        assert path.read_bytes() == whole
+    assert len(list((tmp_path / "views").iterdir())) == 1
+
+
+def test_a_run_with_features_in_a_file_learns_what_one_with_features_in_memory_learns(
+    tree, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(main, "make_pool", lambda workers: Pool())
+    runs = [flags(tree, tmp_path / name, *FROZEN, "--num_epoch", "1") for name in ("memory", "file")]
+    runs[1] += ["--views_dir", str(tmp_path / "views")]
+    for argv in runs:
+        main.main(argv)
+    check_same_runs(*runs)
