@@ -232,7 +232,7 @@ def test_a_quick_run_of_the_presets_writes_what_each_costs(tmp_path, capsys):
         assert kept["trained"] == computed["trained"] < kept["parameters"] - 3e6  # a frozen EfficientNet
         # Computed features cost the backbone's forward pass, and no backward pass.
         more = [computed[key] - kept[key] for key in ("gflop_forward", "gflop_step")]
-        assert more[0] == pytest.approx(more[1])
+        assert more[0] == pytest.approx(more[1], rel=0.01)
         assert more[0] > 0.05
         assert kept["gflop_step"] > 2 * kept["gflop_forward"]
         assert kept["peak_bytes"] > 0
