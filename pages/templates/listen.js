@@ -267,7 +267,8 @@ const numRows = page.edges.length - 1;
 const rowBins = page.edges.map((edge) => clamp((edge * WINDOW) / page.rate, 0, WINDOW / 2 - 1));
 let drawTimer = null;
 let drawing = 0; // number of the latest drawing
-let drawnChunk = -1;
+let drawingChunk = -1; // its chunk
+let drawnChunk = -1; // of the latest complete one
 
 function transform(re, im) { // FFT in place, radix 2
   const size = re.length;
@@ -335,7 +336,7 @@ function drawPower(canvas, power, peak) {
 }
 
 async function drawSpectrograms() { // in slices, to stay responsive; restarts if the choice changes
-  const index = chunkAt(video.currentTime);
+  const index = drawingChunk = chunkAt(video.currentTime);
   const buffers = chunks.get(index)?.buffers;
   if (!buffers) return; // drawn once they are loaded
   const current = ++drawing;
@@ -391,7 +392,7 @@ function showTime() {
   byId("seek").value = time;
   byId("seek").setAttribute("aria-valuetext", minutes(time));
   byId("spectrograms").style.setProperty("--at", (time - index * page.chunkSeconds) / chunkSpan(index));
-  if (index !== drawnChunk) drawSoon();
+  if (index !== drawingChunk) drawSoon();
   if (chosenOverlay() === "energy" && Math.abs(time - paintedTime) > PAINT_EVERY) paintEnergy();
 }
 

@@ -195,9 +195,7 @@ def test_the_page_says_what_one_sees(tmp_path):
 def test_what_the_page_is_not_told_is_left_out(tmp_path):
     source = {"name": "flute", "file": "a.wav", "colour": "#cc4400", "cells": [], "share": 1.0}
     html = html_of(tmp_path, sources=[source], trained_on="")
-    assert (
-        "into 1 source, outlined in the picture. Click anywhere in it to hear that place alone. </p>" in html
-    )
+    assert "into 1 source, outlined in the picture. </p>" in html
     assert "confidence" not in html
     assert 'class="number tag"' not in html  # no cells, no place for it
 

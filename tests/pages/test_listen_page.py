@@ -312,6 +312,12 @@ def test_seeking_loads_the_needed_chunk(page):
     assert ticks.split()[0] == "0:20"
 
 
+def test_spectrograms_are_drawn_during_playback_however_slowly(page):
+    slow = "(...all) => { const end = performance.now() + 1; while (performance.now() < end); old(...all); }"
+    page.evaluate(f"const old = addColumn; addColumn = {slow}; video.playbackRate = 0.1; seek(21); play()")
+    page.wait_for_function("drawnChunk === 1")
+
+
 def test_spectrograms_show_the_place(page):
     before = page.evaluate("byId('heard').toDataURL()")
     assert before == page.evaluate("byId('mixture').toDataURL()")  # the original
