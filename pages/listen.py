@@ -65,7 +65,7 @@ class PageInfo(NamedTuple):
     energy: np.ndarray  # float [W, h, w], of each cell's sound, >= 0, any scale
     colours: np.ndarray  # uint8 [h, w, 3], the embedding's
     # of {"name", "file", "colour": "#rrggbb", "cells": [[y, x], …], "share": 0..1 of the sources' and the
-    # residual's energy}; where the name is a guess, also {"confidence": 0..1}
+    # residual's energy}; where the name is a guess, also {"confidence": cosine similarity, up to 1}
     sources: list
     residual: str  # file
     downloads: list  # of (label, file): all other files

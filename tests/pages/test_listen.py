@@ -188,15 +188,15 @@ def test_the_page_says_what_one_sees(tmp_path):
     assert "The networks learned from clips of &lt;i&gt;. </p>" in html
     assert html.count("40 % of the energy") == 2
     assert "20 % of the energy" in html  # the residual
-    assert html.count("confidence") == 1
-    assert "confidence 83 %" in html
+    assert html.count("similarity") == 1
+    assert "similarity 0.83" in html
 
 
 def test_what_the_page_is_not_told_is_left_out(tmp_path):
     source = {"name": "flute", "file": "a.wav", "colour": "#cc4400", "cells": [], "share": 1.0}
     html = html_of(tmp_path, sources=[source], trained_on="")
     assert "into 1 source, outlined in the picture. </p>" in html
-    assert "confidence" not in html
+    assert "similarity" not in html
     assert 'class="number tag"' not in html  # no cells, no place for it
 
 
