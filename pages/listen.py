@@ -17,6 +17,7 @@ import os
 from typing import NamedTuple
 
 import numpy as np
+import scipy.ndimage
 import scipy.signal
 import soundfile
 
@@ -48,6 +49,8 @@ PEAK = 0.5  # level at which streams are encoded: headroom, yet far above what c
 NUM_ROWS = 128  # of the spectrograms
 MEL_BREAK = 700.0  # Hz, where the mel scale turns from linear to logarithmic
 NUM_COLOURS = 64  # of a gradient
+ENERGY_TICKS = (-12, -6, 0)  # dB, of the scale of the energy overlay
+AUDIBLE = 0.1  # of a source's loudest cell: quieter cells lie outside its outline
 
 
 class PageInfo(NamedTuple):
@@ -61,12 +64,15 @@ class PageInfo(NamedTuple):
     times: np.ndarray  # [W] seconds, centres of the windows of `energy`
     energy: np.ndarray  # float [W, h, w], of each cell's sound, >= 0, any scale
     colours: np.ndarray  # uint8 [h, w, 3], the embedding's
-    sources: list  # of {"name", "file", "colour": "#rrggbb", "cells": [[y, x], …], "share": 0..1}
+    # of {"name", "file", "colour": "#rrggbb", "cells": [[y, x], …], "share": 0..1 of the sources' and the
+    # residual's energy}; where the name is a guess, also {"confidence": cosine similarity, up to 1}
+    sources: list
     residual: str  # file
     downloads: list  # of (label, file): all other files
     spectrogram: np.ndarray  # float32 [F, T], magnitude of the mixture, linear frequency from 0 Hz
     spectrogram_top: float  # Hz of its last row
     notes: list  # lines of text
+    trained_on: str = ""  # a sentence about the networks' training clips
 
 
 class PageWriter:
@@ -106,6 +112,8 @@ class PageWriter:
         self._write_chunk()
         write_overview(os.path.join(self.folder, "overview.webp"), info)
         edges = mel_edges(min(info.spectrogram_top, self.rate / 2))
+        residual = {"name": "residual", "file": info.residual, "colour": "#8b929d"}
+        residual["share"] = 1 - sum(source["share"] for source in info.sources)
         sound = {
             "rate": self.rate_coded,
             "chunkSeconds": CHUNK_SECONDS,
@@ -115,10 +123,12 @@ class PageWriter:
         render(
             self.folder,
             "listen.html",
-            {"border": border},
+            {"border": border, "corner": corner},
             info=info,
+            outlined=[audible(source["cells"], info.energy.mean(axis=0)) for source in info.sources],
             data=sound | page_data(info, edges),
-            streams=[*info.sources, {"name": "residual", "file": info.residual, "colour": "#8b929d"}],
+            streams=[*info.sources, residual],
+            energy_scale=energy_scale(),
             ticks_hz=frequency_ticks((edges[1:] + edges[:-1]) / 2),
             megabytes=lambda name: megabytes(self.folder, name),
         )
@@ -203,6 +213,35 @@ def border(cells):
         for (down, right), side in sides.items()
         if (y + down, x + right) not in inside
     )
+
+
+def audible(cells, energy):
+    """The cells [[y, x], …] in which the source is heard, by the energy [h, w] of each cell."""
+    loudest = max((energy[y, x] for y, x in cells), default=0)
+    return [[y, x] for y, x in cells if energy[y, x] >= AUDIBLE * loudest]
+
+
+def corner(cells):
+    """The [x, y] of the first cell, row by row, of the largest connected part of cells [[y, x], …]."""
+    grid = np.zeros(np.max(cells, axis=0) + 1, bool)
+    grid[tuple(np.transpose(cells))] = True
+    parts, _ = scipy.ndimage.label(grid)
+    largest = np.bincount(parts[grid]).argmax()
+    return np.argwhere(parts == largest)[0, ::-1].tolist()
+
+
+def energy_scale():
+    """The scale of the energy overlay: {"colours": in CSS notation, "ticks": of {"at": percent, "label"}}."""
+    colours = gradient(COLOURS_ENERGY, 13)
+    alphas = np.round(255 * ENERGY_ALPHA * np.linspace(0, 1, len(colours))).astype(int)
+    ticks = [
+        {"at": round(100 * 10 ** (tick / 20), 1), "label": f"{tick} dB".replace("-", "−")}
+        for tick in ENERGY_TICKS
+    ]
+    return {
+        "colours": [f"{colour}{alpha:02x}" for colour, alpha in zip(colours, alphas, strict=True)],
+        "ticks": [{"at": 0, "label": "silent"}, *ticks],
+    }
 
 
 def mel_edges(top):

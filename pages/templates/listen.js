@@ -72,6 +72,7 @@ function seek(time) {
 // ---- what is heard: a place, the mixer's sources, or the original
 
 const strips = [...byId("mixer").children];
+const hearButtons = [...document.querySelectorAll(".hear")]; // of the sources, as in the mixer
 const isPressed = (button) => button.getAttribute("aria-pressed") === "true";
 const soloed = (strip) => isPressed(strip.querySelector(".solo"));
 const choice = { mode: "original", row: Math.floor(page.height / 2), column: Math.floor(page.width / 2) };
@@ -110,6 +111,7 @@ function choose(change) {
     const shown = choice.mode === "sources" && soloed(strip);
     byId("regions").children[index]?.classList.toggle("shown", shown);
   });
+  hearButtons.forEach((button, index) => button.setAttribute("aria-pressed", String(isAlone(index))));
   drawSoon();
 }
 
@@ -135,6 +137,18 @@ stage.addEventListener("pointerdown", (event) => {
 });
 stage.addEventListener("pointermove", (event) => { if (stage.hasPointerCapture(event.pointerId)) choosePoint(event); });
 
+const isAlone = (index) => choice.mode === "sources" && strips.every((strip, k) => soloed(strip) === (k === index));
+
+function hearAlone(index) { // once more: the original again
+  const mode = isAlone(index) ? "original" : "sources";
+  strips.forEach((strip, k) => {
+    strip.querySelector(".solo").setAttribute("aria-pressed", String(mode === "sources" && k === index));
+  });
+  strips[index].querySelector(".mute").setAttribute("aria-pressed", "false");
+  choose({ mode });
+  play();
+}
+
 function press(button, pressed) {
   button.setAttribute("aria-pressed", String(pressed));
   choose({ mode: "sources" });
@@ -148,6 +162,11 @@ strips.forEach((strip, index) => {
   const show = (shown) => byId("regions").children[index]?.classList.toggle("hinted", shown);
   strip.addEventListener("pointerenter", () => show(true));
   strip.addEventListener("pointerleave", () => show(false));
+});
+hearButtons.forEach((button, index) => button.addEventListener("click", () => hearAlone(index)));
+byId("outlines").addEventListener("click", ({ currentTarget }) => {
+  currentTarget.setAttribute("aria-pressed", String(!isPressed(currentTarget)));
+  stage.classList.toggle("bare", !isPressed(currentTarget));
 });
 byId("modes").addEventListener("change", (event) => choose({ mode: event.target.value }));
 byId("volume").addEventListener("input", (event) => { if (master) master.gain.value = volumeOf(event.target); });
@@ -222,6 +241,7 @@ function paintColours() {
 function showOverlay() {
   overlay.hidden = chosenOverlay() === "none";
   overlay.style.opacity = byId("opacity").value / 100;
+  document.querySelectorAll(".meaning").forEach((each) => { each.hidden = each.dataset.overlay !== chosenOverlay(); });
   if (chosenOverlay() === "energy") paintEnergy();
   if (chosenOverlay() === "embeddings") paintColours();
 }
@@ -247,7 +267,8 @@ const numRows = page.edges.length - 1;
 const rowBins = page.edges.map((edge) => clamp((edge * WINDOW) / page.rate, 0, WINDOW / 2 - 1));
 let drawTimer = null;
 let drawing = 0; // number of the latest drawing
-let drawnChunk = -1;
+let drawingChunk = -1; // its chunk
+let drawnChunk = -1; // of the latest complete one
 
 function transform(re, im) { // FFT in place, radix 2
   const size = re.length;
@@ -315,7 +336,7 @@ function drawPower(canvas, power, peak) {
 }
 
 async function drawSpectrograms() { // in slices, to stay responsive; restarts if the choice changes
-  const index = chunkAt(video.currentTime);
+  const index = drawingChunk = chunkAt(video.currentTime);
   const buffers = chunks.get(index)?.buffers;
   if (!buffers) return; // drawn once they are loaded
   const current = ++drawing;
@@ -371,7 +392,7 @@ function showTime() {
   byId("seek").value = time;
   byId("seek").setAttribute("aria-valuetext", minutes(time));
   byId("spectrograms").style.setProperty("--at", (time - index * page.chunkSeconds) / chunkSpan(index));
-  if (index !== drawnChunk) drawSoon();
+  if (index !== drawingChunk) drawSoon();
   if (chosenOverlay() === "energy" && Math.abs(time - paintedTime) > PAINT_EVERY) paintEnergy();
 }
 
@@ -402,14 +423,15 @@ function onKey(event) {
   const { key, target } = event;
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (key.startsWith("Arrow") && target.closest("input")) return; // sliders and radio buttons use them
-  if (key === " " && target.closest("button, a, summary, [type=radio]")) return;
   if (/^[1-9]$/.test(key)) strips[key - 1]?.querySelector(".solo").click();
-  else if (KEYS[key]) KEYS[key]();
-  else return;
+  else if (!KEYS[key]) return;
+  else if (key !== " " || !event.repeat) KEYS[key](); // holding Space is one press
   event.preventDefault(); // no scrolling
 }
 
 document.addEventListener("keydown", onKey);
+// Some browsers press the focused button when Space is released.
+document.addEventListener("keyup", (event) => { if (event.key === " ") event.preventDefault(); });
 
 // ---- start
 
