@@ -9,12 +9,13 @@ import time
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
+from engine.card import write_card
 from engine.evaluation.report import summary_line, write_metrics, write_page
 from engine.failures import Failures
 from engine.loaders import start_epoch
 from engine.machine import distributed
 from engine.machine.prefetch import TENSORS, Arriving, batches_on
-from engine.options import batch_size, model_id, training_options
+from engine.options import batch_size, model_id, path_val, training_options
 from engine.training.checkpoint import save_state, save_weights
 from engine.training.schedule import rate_factor
 from engine.training.views import keep_views
@@ -39,10 +40,10 @@ class Trainer:
     """A run: networks, optimiser, loader, evaluator and progress.
 
     model: the module to call in training, `separator` or a wrapper for several processes or GPUs. All
-    processes hold identical state; rank 0 saves it.
+    processes hold identical state; rank 0 saves it. card: what the run's model card says besides scores.
     """
 
-    def __init__(self, args, folder, model, separator, device, optimizer, loader, evaluator):
+    def __init__(self, args, folder, model, separator, device, optimizer, loader, evaluator, card=None):
         self.args = args
         self.folder = folder
         self.model = model
@@ -51,6 +52,7 @@ class Trainer:
         self.optimizer = optimizer
         self.loader = loader
         self.evaluator = evaluator
+        self.card = card
         self.scaler = torch.amp.GradScaler(device.type, enabled=args.amp == "fp16")
         self.failures = Failures(len(loader.dataset.clips), args.list_train)
         self.epoch = 0  # epochs trained so far
@@ -198,6 +200,8 @@ class Trainer:
             write_page(page, summary, results, options, self.history, model_id(self.args))
         is_best = summary["loss"] is not None and summary["loss"] < self.best
         self.best = summary["loss"] if is_best else self.best
+        if is_best and self.card and distributed.is_main():
+            write_card(self.card, self.epoch, summary, path_val(self.args))
         return is_best
 
     def _board_scores(self, summary):
