@@ -8,6 +8,8 @@ import os
 import sys
 from collections import Counter
 
+import environment  # noqa: F401
+
 from dataset.index import write_index, write_mixtures, write_rows
 from dataset.indexing.check import check_lists, count_cases, report
 from dataset.indexing.mixtures import draw_mixtures

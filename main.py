@@ -3,6 +3,8 @@
 import logging
 import os
 
+import environment  # noqa: F401
+
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from arguments import changed_options, parse_args

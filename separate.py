@@ -5,6 +5,8 @@ import logging
 import os
 import sys
 
+import environment  # noqa: F401
+
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 

@@ -15,6 +15,8 @@ import urllib.parse
 import urllib.request
 import zipfile
 
+import environment  # noqa: F401
+
 from utils import UserError, command, progress
 
 BASE_URL = "http://sound-of-pixels.csail.mit.edu/release"

@@ -5,6 +5,7 @@
 # done, run create_index_files.py.
 set -euo pipefail
 
+REQUIREMENTS=requirements-data.txt
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib/setup.sh"
 
 failed=0

@@ -14,6 +14,8 @@ import os
 import signal
 import time
 
+import environment  # noqa: F401
+
 from dataset.demo.clip import Task
 from dataset.demo.score import INSTRUMENTS
 from utils import UserError, command, progress, save_json

@@ -19,6 +19,8 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
+import environment  # noqa: F401
+
 from dataset.index import find_videos, strip_suffixes
 from dataset.ledger import Ledger
 from dataset.preprocess.benchmark import benchmark
