@@ -15,7 +15,7 @@ from dataset.indexing.check import check_lists, count_cases, report
 from dataset.indexing.mixtures import draw_mixtures
 from dataset.indexing.split import PARTS, draw, read_split, split, videos_of
 from dataset.indexing.tree import CATEGORIES, SOUND_UNREADABLE, find_clips
-from utils import UserError, command
+from utils import UserError, command, set_up_logging
 
 TRAINSET_RATIO = 0.8
 ROOT_FRAME, ROOT_FRAME_OLD = "./data/frames", "./data/frame"
@@ -266,6 +266,7 @@ def _add_check(add):
 def main(argv=None):
     """Run the command; the exit status is 1 if --check finds errors."""
     args = _parse(argv)
+    set_up_logging()
     return create(args) if args.check is None else check(args)
 
 
