@@ -122,7 +122,8 @@ def create(args):
     name_unreadable(left_out)
     if not found.solos:
         roots = ", ".join([*args.root_audio, *args.root_frame])
-        raise UserError(f"no solo clip with both sound and frames in {roots}; {reasons_line(left_out)}")
+        text = f"no solo clip with both sound and frames of at least {args.min_seconds:g} s (--min_seconds)"
+        raise UserError(f"{text} in {roots}; {reasons_line(left_out)}")
     for part, clips in lists.items():
         if not clips:
             hint = "none of its ids were found" if args.split_ids else "too few videos to split"

@@ -299,6 +299,23 @@ def test_preprocessing_goes_on_to_the_index_when_some_videos_failed(project):
         assert ("create_index_files.py" in result.stdout) == goes_on
 
 
+def test_preprocessing_passes_flags_on_to_both_steps(project):
+    set_up(project)
+    write_python(project / ".venv/bin/python", 'echo "$*"')
+    script = project / "scripts/preprocess_videos.sh"
+    for flags in ("--out a --fps 4 --min_seconds 6 --jobs 2", "--jobs 2 --min_seconds=6 --fps=4 --out=a"):
+        *_, converted, indexed = run(script, *flags.split(), env=bare_environment()).stdout.splitlines()
+        assert set(converted.split()[2:]) == set(flags.split()) - {"--min_seconds", "6", "--min_seconds=6"}
+        assert "--root_audio a/audio --root_frame a/frames --path_output a" in indexed
+        assert (
+            indexed.replace("=", " ").count("--fps 4")
+            == indexed.replace("=", " ").count("--min_seconds 6")
+            == 1
+        )
+    for flag in ("--shard=1/2", "--help", "--benchmark"):
+        assert "create_index" not in run(script, flag, env=bare_environment()).stdout
+
+
 def test_tests_are_run_with_style(project):
     set_up(project, REQUIREMENTS="requirements-dev.txt")
     write_python(project / ".venv/bin/python", 'echo "$*"')
