@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 def train(args):
     """Train a new run, or resume the one in its folder."""
+    logger.info("reading %s and %s, building the networks", args.list_train, path_val(args))
     train_loader, val_loader = build_train_loader(args), build_val_loader(args)
     warn_of_shared_ids(args)
     folder = run_folder(args)
