@@ -98,7 +98,7 @@ class Trainer:
         """Log how much there is to do, the learning rates, and what the loss is."""
         args = self.args
         epochs, steps = args.num_epoch - self.epoch, len(self.loader)
-        text = "%d epochs of %d steps are left, %d steps in all; %d mixtures a step"
+        text = "epochs left: %d, steps an epoch: %d, steps in all: %d, mixtures a step: %d"
         logger.info(text, epochs, steps, epochs * steps, batch_size(args))
         rates = [group["first_lr"] if group["params"] else 0 for group in self.optimizer.param_groups]
         rates = ", ".join(f"{name} {rate:g}" for name, rate in zip(RATES, rates, strict=True))

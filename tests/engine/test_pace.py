@@ -82,6 +82,6 @@ def test_the_beginning_says_how_much_there_is_to_do_and_what_the_numbers_mean(tr
     trainer.epoch = 1
     trainer._announce()
     text = "\n".join(caplog.messages)
-    assert "3 epochs of 2 steps are left, 6 steps in all; 4 mixtures a step" in text
+    assert "epochs left: 3, steps an epoch: 2, steps in all: 6, mixtures a step: 4" in text
     assert "sound 0.001, synthesizer 0.001, backbone 0, fc 0.001" in text
     assert re.search("binary cross-entropy .*, weighted by the mixture's energy; 0 is perfect", text)
