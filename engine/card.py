@@ -94,7 +94,7 @@ def _lead(card):
 
 def _hours(clips, card):
     minutes = sum(clip.num_frames for clip in clips) / card.options["frameRate"] / 60
-    return f"{minutes:.0f} minutes" if minutes < 60 else f"{minutes / 60:.1f} hours"
+    return f"{minutes:.1f} minutes" if minutes < 60 else f"{minutes / 60:.1f} hours"
 
 
 def _scores(summary, path_val):
@@ -103,9 +103,10 @@ def _scores(summary, path_val):
         f"| {name} | {summary[key]:.2f} |" for key, name in NAMES.items() if summary.get(key) is not None
     ]
     count = summary["num_mixtures"] - summary["num_failed"] - summary["num_silent"]
-    text = f"{count} mixtures of the clips in `{path_val}`, evaluated on {time.strftime('%Y-%m-%d')}."
+    date = time.strftime("%Y-%m-%d")
+    text = f"Mixtures of clips in `{path_val}`, evaluated on {date}: {count} scored."
     if len(rows) == 2:
-        return [SCORES, text + " None could be scored."]
+        return [SCORES, text]
     return [SCORES, text, "\n".join(rows)]
 
 
@@ -125,7 +126,7 @@ def _data(card):
 def _training(card, epoch):
     base = f"`--preset {card.preset}`" if card.preset else "the defaults of `main.py`"
     changed = [f"* `--{key}`: {value}" for key, value in sorted(card.changed.items())]
-    differ = f"Options that differ from {base}, all of them are in `options.json`:"
+    differ = f"Options that differ from {base} (`options.json` has all options):"
     code = f"commit {card.version}" if card.version else "not a git clone"
     found = [f"Python {platform.python_version()}"]
     for name in PACKAGES:

@@ -104,7 +104,7 @@ class Trainer:
         rates = ", ".join(f"{name} {rate:g}" for name, rate in zip(RATES, rates, strict=True))
         logger.info("learning rates before warm-up and decay (0: frozen): %s", rates)
         weighted = ", weighted by the mixture's energy" if args.weighted_loss else ""
-        text = "loss: %s between estimated and true masks%s; 0 is perfect. How good it sounds, SDR tells"
+        text = "loss: %s between estimated and true masks%s; 0 is perfect. SDR measures how good it sounds"
         logger.info(text, LOSSES[args.loss], weighted)
 
     def _open_board(self):
