@@ -11,6 +11,7 @@ from engine.options import (
     check_values,
     run_folder,
     saved_options,
+    training_options,
 )
 from engine.presets import PRESETS
 from utils import UserError
@@ -328,6 +329,15 @@ def parse_args(argv=None, gpus_present=0, processes=(1, 1)):
     check_values(parser, args, gpus_present)
     check_together(parser, args)
     return args
+
+
+def changed_options(args):
+    """{option: value} that differ from the preset, or from the defaults without one: for the model card."""
+    defaults = vars(make_parser().parse_args([])) | PRESETS.get(args.preset, {})
+    options = {key: value for key, value in training_options(args).items() if key in defaults}
+    # The card has the name and the lists elsewhere.
+    skipped = {"id", "list_train", "list_val", "list_val_mix"}
+    return {key: value for key, value in options.items() if value != defaults[key] and key not in skipped}
 
 
 def add_network_flags(parser):

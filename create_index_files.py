@@ -8,12 +8,14 @@ import os
 import sys
 from collections import Counter
 
+import environment  # noqa: F401
+
 from dataset.index import write_index, write_mixtures, write_rows
 from dataset.indexing.check import check_lists, count_cases, report
 from dataset.indexing.mixtures import draw_mixtures
 from dataset.indexing.split import PARTS, draw, read_split, split, videos_of
 from dataset.indexing.tree import CATEGORIES, SOUND_UNREADABLE, find_clips
-from utils import UserError, command
+from utils import UserError, command, set_up_logging
 
 TRAINSET_RATIO = 0.8
 ROOT_FRAME, ROOT_FRAME_OLD = "./data/frames", "./data/frame"
@@ -120,7 +122,8 @@ def create(args):
     name_unreadable(left_out)
     if not found.solos:
         roots = ", ".join([*args.root_audio, *args.root_frame])
-        raise UserError(f"no solo clip with both sound and frames in {roots}; {reasons_line(left_out)}")
+        text = f"no solo clip with both sound and frames of at least {args.min_seconds:g} s (--min_seconds)"
+        raise UserError(f"{text} in {roots}; {reasons_line(left_out)}")
     for part, clips in lists.items():
         if not clips:
             hint = "none of its ids were found" if args.split_ids else "too few videos to split"
@@ -264,6 +267,7 @@ def _add_check(add):
 def main(argv=None):
     """Run the command; the exit status is 1 if --check finds errors."""
     args = _parse(argv)
+    set_up_logging()
     return create(args) if args.check is None else check(args)
 
 

@@ -3,11 +3,14 @@
 import logging
 import os
 
+import environment  # noqa: F401
+
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from arguments import parse_args
+from arguments import changed_options, parse_args
 from dataset.index import read_index, read_mixtures, shared_ids
 from engine.build import build_optimizer, build_sampling, build_separator, parallelize
+from engine.card import Card, code_version, update_scores
 from engine.evaluation.evaluate import Evaluator
 from engine.evaluation.localisation import find_truths, localisation_line, localise
 from engine.evaluation.report import summary_line, write_metrics, write_page
@@ -30,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 def train(args):
     """Train a new run, or resume the one in its folder."""
+    logger.info("reading %s and %s, building the networks", args.list_train, path_val(args))
     train_loader, val_loader = build_train_loader(args), build_val_loader(args)
     warn_of_shared_ids(args)
     folder = run_folder(args)
@@ -49,13 +53,20 @@ def train(args):
     with make_pool(args.workers) as pool:
         evaluator = Evaluator(model, separator, device, val_loader, pool, path_val(args), args.bss)
         shared = distributed.share_gradients(model, device, args.sync_bn)
-        trainer = Trainer(args, folder, shared, separator, device, optimizer, train_loader, evaluator)
+        card = make_card(args, train_loader.dataset.clips, val_loader.dataset.clips)
+        trainer = Trainer(args, folder, shared, separator, device, optimizer, train_loader, evaluator, card)
         if state:
             restore(state, trainer)
             logger.info("resuming after epoch %d of %d", trainer.epoch, args.num_epoch)
         trainer.run()
     if distributed.is_main():
         print(f"done: {folder}; look at {os.path.join(folder, FOLDER_PAGE, 'index.html')}")
+
+
+def make_card(args, train, val):
+    """What the run's model card says besides scores; train, val: lists of Clip."""
+    options, changed = training_options(args), changed_options(args)
+    return Card(run_folder(args), options, args.preset, changed, train, val, code_version())
 
 
 def check_processes(args, state, *clips):
@@ -104,6 +115,7 @@ def evaluate(args):
             pixels = PixelSeparator(separator, args.num_mix)
             found = {"localisation": localise(pixels, device, build_sampling(args), truths, folder)}
     write_metrics(folder, summary | found, results)
+    update_scores(folder, summary, path_val(args))
     write_page(page, summary, results, vars(args), read_history(folder), model_id(args))
     print(summary_line(summary))
     if found:

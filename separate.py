@@ -5,6 +5,8 @@ import logging
 import os
 import sys
 
+import environment  # noqa: F401
+
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -19,7 +21,7 @@ from engine.separation.pixels import PixelSeparator
 from engine.separation.unpack import PICTURE_SUFFIXES
 from engine.training.checkpoint import newest_run, weight_files
 from pages import listen
-from utils import UserError, command, set_up_logging
+from utils import UserError, command, progress, set_up_logging
 
 logger = logging.getLogger(__name__)
 
@@ -105,16 +107,17 @@ def separate_all(args):
         notes=(f"networks: {folder}",),
     )
     entries, num_failed = [], 0
-    for path, name in videos:
+    for path, name in (bar := progress(videos, desc="videos", unit="video")):
+        logger.info("separating %s", path)
         target = os.path.join(args.out, name)
         try:
             line = separate_video(path, target, pixels, build_sampling(options), request)
         except (UserError, OSError) as error:
             num_failed += 1
-            print(f"failed: {path}: {error}", file=sys.stderr)
+            bar.write(f"failed: {path}: {error}", file=sys.stderr)
             continue
         entries.append((name, f"{name}/index.html", f"{name}/thumbnail.jpg", line))
-        print(f"{os.path.join(target, 'index.html')}: {line}")
+        bar.write(f"{os.path.join(target, 'index.html')}: {line}")
     if len(videos) > 1 and entries:
         listen.write_gallery(args.out, entries)
         print(f"all of them: {os.path.join(args.out, 'index.html')}")

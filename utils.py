@@ -2,12 +2,15 @@
 
 import contextlib
 import functools
+import io
 import json
 import logging
 import os
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 
 import imageio_ffmpeg
 from tqdm import tqdm
@@ -15,6 +18,9 @@ from tqdm import tqdm
 EXIT_USER_ERROR = 2  # the same as argparse's
 NO_COMPLAINTS = "Conversion failed!", "frame=", "size=", "[out#"  # ffmpeg's last lines that explain nothing
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shells' convention
+LINE_SECONDS = 30  # between lines about progress where there is no terminal
+
+logger = logging.getLogger(__name__)
 
 
 class UserError(ValueError):
@@ -92,10 +98,66 @@ def save_json(path, value):
         file.write("\n")
 
 
-def progress(iterable=None, **kwargs):
-    """tqdm over `iterable`, hidden if stderr is not a terminal or warnings are not logged."""
+class Progress(tqdm):
+    """A progress bar; where stderr is not a terminal, a log line at least every LINE_SECONDS instead.
+
+    line: a function that returns the text of a line, instead of count, speed and time left.
+    """
+
+    def __init__(self, iterable=None, line=None, clock=time.monotonic, **options):
+        self._line, self._clock = line or self._count_line, clock
+        self._is_shown = sys.stderr.isatty()
+        self._ended = threading.Event()
+        self._began = self._last = clock()
+        file = sys.stderr if self._is_shown else io.StringIO()
+        super().__init__(iterable, file=file, dynamic_ncols=self._is_shown, **options)
+        if not (self._is_shown or self.disable):
+            threading.Thread(target=self._report_regularly, daemon=True).start()
+
+    def report(self):
+        """Log a line now; where there is no terminal, the next one follows within LINE_SECONDS."""
+        self._last = self._clock()
+        if not self.disable:
+            logger.info("%s", self._line())
+
+    def display(self, *arguments, **options):
+        """Draw the bar, if there is a terminal."""
+        return super().display(*arguments, **options) if self._is_shown else True
+
+    def close(self):
+        """End the bar, or the lines."""
+        self._ended.set()
+        super().close()
+
+    def _report_regularly(self):
+        while not self._ended.wait(max(0.0, self._last + LINE_SECONDS - self._clock())):
+            if self._clock() >= self._last + LINE_SECONDS:
+                self.report()
+
+    def _count_line(self):
+        seconds, done = self._clock() - self._began, self.n - self.initial
+        count, total = (self.format_sizeof(n) if self.unit_scale else n for n in (self.n, self.total or 0))
+        unit = self.unit if self.unit_scale else f"{self.unit}s"
+        text = f"{self.desc}: " if self.desc else ""
+        text += f"{count} of {total} {unit}" if self.total else f"{count} {unit}"
+        if not (done and seconds and self.total):
+            return f"{text}, {duration(seconds)} so far"
+        speed = self.format_sizeof(done / seconds) if self.unit_scale else f"{done / seconds:.3g}"
+        return f"{text}, {speed} {unit}/s, {duration((self.total - self.n) / done * seconds)} left"
+
+
+def progress(iterable=None, **options):
+    """A `Progress` over `iterable`, which is silent if warnings are not logged: not in the main process."""
     quiet = not logging.getLogger().isEnabledFor(logging.WARNING)
-    return tqdm(iterable, disable=quiet or None, dynamic_ncols=True, **kwargs)
+    return Progress(iterable, disable=quiet, **options)
+
+
+def duration(seconds):
+    """Seconds as text: `40 s`, `12 min`, `3 h 5 min`."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def path_ffmpeg():

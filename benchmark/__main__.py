@@ -13,6 +13,8 @@ import sys
 import tempfile
 from typing import NamedTuple
 
+import environment  # noqa: F401
+
 import librosa
 import numpy as np
 import PIL

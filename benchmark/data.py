@@ -12,8 +12,7 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from dataset.frames import path_frame
-from dataset.index import Clip
+from dataset.index import Clip, path_frame
 from dataset.preprocess.convert import Settings, convert
 from utils import run_ffmpeg
 

@@ -5,7 +5,6 @@ import io
 import math
 import os
 
-import librosa
 import numpy as np
 import soundfile
 
@@ -115,6 +114,8 @@ def _read(file, rate_file, start, num_samples, rate):
         raise UserError(f"samples reach {level:g}, expected -1 to 1")
     wave = channels.mean(axis=1) if file.channels > 1 else channels[:, 0]
     if step_in != step_out and len(wave):
+        import librosa  # large, and only needed here: index files are made without it
+
         wave = librosa.resample(wave, orig_sr=rate_file, target_sr=rate, res_type="soxr_hq")
     if first + len(wave) <= max(start, 0) < _length(file, rate_file, rate):
         seconds = max(start, 0) / rate * rate_file / file.samplerate

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, UnidentifiedImageError
 
+from dataset.index import path_frame
 from utils import UserError
 
 OVERSIZE = 1.1  # in training, frames are resized to this multiple of the crop's size
@@ -38,11 +39,6 @@ CENTRE = Crop(0.5, 0.5, False)
 def draw_crop(rng):
     """A random crop and horizontal flip from a numpy generator."""
     return Crop(rng.random(), rng.random(), bool(rng.random() < 0.5))
-
-
-def path_frame(folder, number):
-    """The path of a frame; numbers start at 1."""
-    return os.path.join(folder, f"{number:06d}.jpg")
 
 
 def read_clip(folder, numbers, size, crop=None, out=None):

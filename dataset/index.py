@@ -22,6 +22,11 @@ def strip_suffixes(path):
     return SUFFIXES.sub("", path)
 
 
+def path_frame(folder, number):
+    """The path of a frame; numbers start at 1."""
+    return os.path.join(folder, f"{number:06d}.jpg")
+
+
 def find_videos(root):
     """The videos under `root`, at any depth, as sorted paths relative to it; hidden ones are skipped.
 

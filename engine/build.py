@@ -9,6 +9,8 @@ from engine.options import frozen_epochs, num_freqs
 from models import build_criterion, build_frame, build_sound, build_synthesizer
 from models.separator import Separator, Settings, choose_amp
 
+RATES = ("sound", "synthesizer", "backbone", "fc")  # names of the optimiser's groups, in their order
+
 
 def build_separator(args, weights=None, pretrained="none"):
     """The networks that `args` describe in one module, on the CPU.

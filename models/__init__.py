@@ -4,6 +4,8 @@ Shapes: B batch, N sources of a mixture, C channels (`fc_dim`), F frequencies, T
 frames of a clip, H W frame size, h w size of the map of image features, L samples.
 """
 
+import environment  # noqa: F401
+
 import torch
 from torch import nn
 

@@ -15,7 +15,9 @@ import urllib.parse
 import urllib.request
 import zipfile
 
-from utils import UserError, command, progress
+import environment  # noqa: F401
+
+from utils import UserError, command, progress, set_up_logging
 
 BASE_URL = "http://sound-of-pixels.csail.mit.edu/release"
 RELEASED_ID = (
@@ -158,6 +160,7 @@ def _parse(argv):
 def main(argv=None):
     """Download the three files of a released model; stop with exit status 1 at the first failure."""
     args = _parse(argv)
+    set_up_logging()
     for name in FILES:
         path = os.path.join(args.ckpt, args.id, name)
         try:

@@ -3,6 +3,7 @@
 # `python -m dataset.download`: --lists, --list, --categories, --limit, --jobs, --cookies, --retry; see --help.
 set -euo pipefail
 
+REQUIREMENTS=requirements-data.txt
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib/setup.sh"
 
 python -m dataset.download "$@"

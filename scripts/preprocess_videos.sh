@@ -1,28 +1,35 @@
 #!/usr/bin/env bash
 # Convert data/videos/<category>/<id>.mp4 to data/frames and data/audio, and write data/train.csv,
 # data/val.csv and more. Arguments go to `python -m dataset.preprocess`: --videos, --out, --fps, --rate,
-# --short_side, --jobs. No index files are written with --shard, --benchmark and --help: when all shards are
-# done, run create_index_files.py.
+# --short_side, --jobs; --min_seconds goes to create_index_files.py. No index files are written with --shard,
+# --benchmark and --help: when all shards are done, run create_index_files.sh. Needs no torch.
 set -euo pipefail
 
+REQUIREMENTS=requirements-data.txt
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib/setup.sh"
 
-failed=0
-python -m dataset.preprocess "$@" || failed=$?
-# Exit status 1: some videos failed, as reported above; index the others.
-((failed <= 1)) || exit "$failed"
-
 out=data
-flags=()
-arguments=("$@")
-for ((i = 0; i < $#; i++)); do
-    case "${arguments[i]}" in
-    --shard* | --benchmark | --help | -h) exit "$failed" ;;
-    --out) out="${arguments[i + 1]}" ;;
-    --out=*) out="${arguments[i]#--out=}" ;;
-    --fps) flags+=(--fps "${arguments[i + 1]}") ;;
-    --fps=*) flags+=("${arguments[i]}") ;;
+index=1
+preprocess=() # flags of dataset.preprocess
+flags=()      # flags of create_index_files.py
+while (($#)); do
+    name="${1%%=*}" words=("$1")
+    case "$1" in
+    --out | --fps | --min_seconds) words=("${@:1:2}") ;;
+    --shard* | --benchmark | --help | -h) index=0 ;;
     esac
+    shift "${#words[@]}"
+    case "$name" in
+    --out) out="${words[-1]#--out=}" ;;
+    --fps | --min_seconds) flags+=("${words[@]}") ;;
+    esac
+    [[ $name == --min_seconds ]] || preprocess+=("${words[@]}")
 done
+
+failed=0
+python -m dataset.preprocess "${preprocess[@]}" || failed=$?
+# Exit status 1: some videos failed, as reported above; index the others.
+((failed <= 1 && index)) || exit "$failed"
+
 python create_index_files.py --root_audio "$out/audio" --root_frame "$out/frames" --path_output "$out" "${flags[@]}"
 exit "$failed"

@@ -16,7 +16,7 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." >/dev/null
 REQUIREMENTS=requirements-oldest.txt
 {
     echo "-r requirements-dev.txt"
-    sed -E 's/>=([^, ]+)(,[^ ]+)?/==\1/' requirements.txt
+    cat requirements-data.txt requirements.txt | sed -E '/^-r /d; s/>=([^, ]+)(,[^ ]+)?/==\1/'
 } >"$REQUIREMENTS"
 source scripts/lib/setup.sh
 

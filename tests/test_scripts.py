@@ -23,10 +23,9 @@ def environment(tmp_path):
     """Environment variables that make the scripts use this Python as an environment with all requirements."""
     folder = tmp_path / "env"
     write_python(folder / "bin/python", f'exec {shlex.quote(sys.executable)} "$@"')
-    for name in ("requirements.txt", "requirements-dev.txt"):
-        checksum = subprocess.run(
-            "cat requirements.txt requirements-dev.txt | cksum", shell=True, cwd=PROJECT, capture_output=True
-        )
+    files = [f"requirements{part}.txt" for part in ("", "-data", "-dev")]
+    checksum = subprocess.run(f"cat {' '.join(files)} | cksum", shell=True, cwd=PROJECT, capture_output=True)
+    for name in files:
         (folder / f".stamp-{name}").write_bytes(checksum.stdout)
     return bare_environment() | {"VIRTUAL_ENV": str(folder)}
 
@@ -46,14 +45,45 @@ def run(script, *arguments, env, cwd="/"):
     return subprocess.run(["bash", script, *arguments], env=env, cwd=cwd, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize(
-    ("script", "module"),
-    [("download_trained_model.sh", "models.download_weights"), ("download_MUSIC.sh", "dataset.download")],
-)
-def test_download_scripts_pass_their_arguments_on(environment, script, module):
+LIGHT = {  # scripts that need no torch, and what they pass their arguments to
+    "download_trained_model.sh": "models/download_weights.py",
+    "download_MUSIC.sh": "-m|dataset.download",
+    "preprocess_videos.sh": "-m|dataset.preprocess",
+    "create_index_files.sh": "create_index_files.py",
+}
+
+
+@pytest.mark.parametrize(("script", "called"), LIGHT.items())
+def test_scripts_for_data_pass_their_arguments_on(environment, script, called):
     write_python(Path(environment["VIRTUAL_ENV"]) / "bin/python", 'printf "%s|" "$@"')
     result = run(SCRIPTS / script, "a b", "--url", "http://x", env=environment)
-    assert f"-m|{module}|a b|--url|http://x|" in result.stdout
+    assert f"{called}|a b|--url|http://x|" in result.stdout
+
+
+@pytest.mark.parametrize("script", LIGHT)
+def test_scripts_for_data_install_no_torch(project, script):
+    env = bare_environment() | {"PYTHON": str(project.parent / "python")}
+    assert run(project / "scripts" / script, env=env).returncode == 0
+    asked = (project.parent / "log").read_text().splitlines()
+    (installed,) = [line for line in asked if "pip install" in line]
+    assert installed.endswith("-r requirements-data.txt")
+    assert "pip install" in set_up(project)[1], "the others are still missing"
+
+
+def test_install_makes_the_environment_and_says_where(project):
+    env = bare_environment() | {"PYTHON": str(project.parent / "python")}
+    result = run(project / "scripts/install.sh", env=env)
+    assert "source " in result.stdout
+    assert str(project).replace(" ", "\\ ") + "/.venv/bin/activate" in result.stdout
+    assert "-r requirements.txt" in (project.parent / "log").read_text()
+
+
+def test_an_environment_that_the_user_made_is_used_and_nothing_in_it_is_replaced(project):
+    write_python(project / ".venv/bin/python", (project.parent / "python").read_text().splitlines()[1])
+    _, asked = set_up(project)
+    assert "venv" not in asked
+    (installed,) = [line for line in asked.splitlines() if "pip install" in line]
+    assert installed == "-m pip install --disable-pip-version-check -r requirements.txt"
 
 
 def flags_of(script, *arguments, environment, **variables):
@@ -84,6 +114,12 @@ def test_modern_training_is_its_preset(environment):
     args = flags_of("train_modern.sh", "--list_train", "x.csv", "--num_epoch", "3", environment=environment)
     assert (args.preset, args.list_train, args.num_epoch) == ("modern", "x.csv", 3)
     assert args.arch_frame == PRESETS["modern"]["arch_frame"]
+
+
+def test_small_training_is_its_preset(environment):
+    args = flags_of("train_small.sh", "--list_train", "x.csv", "--num_epoch", "3", environment=environment)
+    assert (args.preset, args.list_train, args.num_epoch) == ("small", "x.csv", 3)
+    assert args.ngf == PRESETS["small"]["ngf"]
 
 
 def launch_of(script, *arguments, environment, **variables):
@@ -157,12 +193,13 @@ def copy_project(folder):
     return folder
 
 
-@pytest.mark.parametrize("script", ["train_MUSIC.sh", "train_MUSIC_multinode.sh", "train_modern.sh"])
-def test_training_without_data_says_how_to_get_it(tmp_path, script):
+@pytest.mark.parametrize("recipe", ["MUSIC", "MUSIC_multinode", "modern", "small"])
+def test_training_without_data_says_how_to_get_it(tmp_path, recipe):
     project = copy_project(tmp_path / "a project")
-    result = run(project / "scripts" / script, env=bare_environment())
+    result = run(project / f"scripts/train_{recipe}.sh", env=bare_environment())
     assert result.returncode == 2
-    for step in ("data/videos/<category>/<id>.mp4", "dataset.preprocess", "create_index_files.py", "demo.sh"):
+    scripts = "preprocess_videos.sh", "create_index_files.sh", "demo.sh"
+    for step in ("data/videos/<category>/<id>.mp4", *scripts):
         assert step in result.stderr
 
 
@@ -222,6 +259,7 @@ def test_setup_repeats_what_was_interrupted(project):
 def test_requirements_of_developers_include_those_of_users(project):
     assert "-r requirements-dev.txt" in set_up(project, REQUIREMENTS="requirements-dev.txt")[1]
     assert "pip" not in set_up(project)[1]
+    assert "pip" not in set_up(project, REQUIREMENTS="requirements-data.txt")[1]
 
 
 @pytest.mark.parametrize("variable", ["VIRTUAL_ENV", "CONDA_PREFIX"])
@@ -259,6 +297,23 @@ def test_preprocessing_goes_on_to_the_index_when_some_videos_failed(project):
         assert result.returncode == status
         assert "-m dataset.preprocess --fps 4" in result.stdout
         assert ("create_index_files.py" in result.stdout) == goes_on
+
+
+def test_preprocessing_passes_flags_on_to_both_steps(project):
+    set_up(project)
+    write_python(project / ".venv/bin/python", 'echo "$*"')
+    script = project / "scripts/preprocess_videos.sh"
+    for flags in ("--out a --fps 4 --min_seconds 6 --jobs 2", "--jobs 2 --min_seconds=6 --fps=4 --out=a"):
+        *_, converted, indexed = run(script, *flags.split(), env=bare_environment()).stdout.splitlines()
+        assert set(converted.split()[2:]) == set(flags.split()) - {"--min_seconds", "6", "--min_seconds=6"}
+        assert "--root_audio a/audio --root_frame a/frames --path_output a" in indexed
+        assert (
+            indexed.replace("=", " ").count("--fps 4")
+            == indexed.replace("=", " ").count("--min_seconds 6")
+            == 1
+        )
+    for flag in ("--shard=1/2", "--help", "--benchmark"):
+        assert "create_index" not in run(script, flag, env=bare_environment()).stdout
 
 
 def test_tests_are_run_with_style(project):
@@ -304,7 +359,9 @@ def requirements_of(path):
 
 def test_oldest_versions_are_the_lower_bounds(project):
     run_oldest(project)
-    ranges = requirements_of(project / "requirements.txt")
+    ranges = requirements_of(project / "requirements.txt") | requirements_of(
+        project / "requirements-data.txt"
+    )
     pins = requirements_of(project / "requirements-oldest.txt")
     assert pins.keys() == ranges.keys()
     for name, pin in pins.items():

@@ -1,15 +1,29 @@
 """Files are written whole or not at all, commands end with the right status, walks end."""
 
 import json
+import logging
 import os
 import stat
 import subprocess
 import sys
+import threading
 
 import pytest
 
+import utils
 from tests.helpers import PROJECT
-from utils import UserError, command, path_ffmpeg, replacing, run_ffmpeg, save_json, walk
+from utils import (
+    Progress,
+    UserError,
+    command,
+    duration,
+    path_ffmpeg,
+    progress,
+    replacing,
+    run_ffmpeg,
+    save_json,
+    walk,
+)
 
 # ---- replacing
 
@@ -91,6 +105,87 @@ def test_json_keeps_names_that_are_not_utf8(tmp_path):
     with pytest.raises(TypeError):
         save_json(path, {"not JSON": object()})
     assert json.loads(path.read_text()) == value
+
+
+# ---- progress
+
+
+@pytest.fixture
+def lines(monkeypatch):
+    """(what is logged, an event of each line): a list and a semaphore."""
+    logged, come = [], threading.Semaphore(0)
+
+    def info(text, *arguments):
+        logged.append(text % arguments)
+        come.release()
+
+    monkeypatch.setattr(utils.logger, "info", info)
+    return logged, come
+
+
+def test_without_a_terminal_lines_come_by_themselves(lines, monkeypatch, capsys):
+    monkeypatch.setattr(utils, "LINE_SECONDS", 0.01)
+    with progress(total=10, desc="work", unit="step") as bar:
+        for count in (0, 4):
+            bar.update(count)
+            assert lines[1].acquire(timeout=60)
+            assert lines[1].acquire(timeout=60), "again, although nothing moves"
+    assert lines[0][0].startswith("work: 0 of 10 steps, 0 s so far")
+    assert lines[0][-1].startswith("work: 4 of 10 steps, ")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_line_counts_from_the_last_one_whatever_made_it(lines):
+    now = [0.0]
+    bar = Progress(total=10, desc="work", unit="step", clock=lambda: now[0])
+    now[0] = 8.0
+    bar.update(4)
+    bar.report()
+    assert lines[0] == ["work: 4 of 10 steps, 0.5 steps/s, 12 s left"]
+    assert bar._last == 8.0
+    bar.close()
+    assert bar._ended.is_set()
+
+
+def test_a_line_of_bytes_and_one_of_an_unknown_total(lines):
+    now = [0.0]
+    clock = {"clock": lambda: now[0]}
+    with Progress(total=3e6, unit="B", unit_scale=True, desc="a.pth", **clock) as bar:
+        now[0] = 2.0
+        bar.update(1_000_000)
+        bar.report()
+    with Progress(unit="video", **clock) as bar:
+        bar.update(3)
+        now[0] = 302.0
+        bar.report()
+    with Progress(line=lambda: "own words", **clock) as bar:
+        bar.report()
+    assert lines[0] == ["a.pth: 1.00M of 3.00M B, 500k B/s, 4 s left", "3 videos, 5 min so far", "own words"]
+
+
+def test_a_terminal_gets_a_bar_and_no_lines_by_themselves(lines, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(utils, "LINE_SECONDS", 0)
+    with progress(range(3), desc="work", unit="step") as bar:
+        assert list(bar) == [0, 1, 2]
+    assert "work: 100%" in capsys.readouterr().err
+    assert lines[0] == []
+
+
+def test_other_processes_are_silent(lines, monkeypatch, caplog):
+    caplog.set_level(logging.ERROR)
+    monkeypatch.setattr(utils, "LINE_SECONDS", 0)
+    with progress(total=3) as bar:
+        bar.update()
+        bar.report()
+    assert lines[0] == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (99, "99 s"), (100, "2 min"), (3569, "59 min"), (11100, "3 h 5 min")]
+)
+def test_durations_as_text(seconds, text):
+    assert duration(seconds) == text
 
 
 # ---- command

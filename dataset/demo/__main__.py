@@ -14,9 +14,11 @@ import os
 import signal
 import time
 
+import environment  # noqa: F401
+
 from dataset.demo.clip import Task
 from dataset.demo.score import INSTRUMENTS
-from utils import UserError, command, progress, save_json
+from utils import UserError, command, progress, save_json, set_up_logging
 
 GENERATOR = 1  # version; raise it when the same seed gives other clips
 SECONDS_LOW, SECONDS_HIGH = 8, 600
@@ -118,7 +120,9 @@ def make_all(tasks, jobs):
     ) as pool:
         made = [pool.submit(task.make) for task in tasks]
         try:
-            for future in progress(concurrent.futures.as_completed(made), total=len(made), unit="clip"):
+            for future in progress(
+                concurrent.futures.as_completed(made), total=len(made), desc="clips", unit="clip"
+            ):
                 future.result()
         except BaseException:
             pool.shutdown(cancel_futures=True)
@@ -129,6 +133,7 @@ def make_all(tasks, jobs):
 def main(argv=None):
     """Make the missing clips of the set, and print what was made."""
     args = make_parser().parse_args(argv)
+    set_up_logging()
     start = time.monotonic()
     check_settings(args)
     tasks = plan(args)

@@ -16,6 +16,8 @@ import sys
 import threading
 import time
 
+import environment  # noqa: F401
+
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from dataset.download import video_list

@@ -6,8 +6,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 from dataset.audio import sound_seconds
-from dataset.frames import path_frame
-from dataset.index import NUM_COLUMNS, parse_clips, read_rows, shared_ids
+from dataset.index import NUM_COLUMNS, parse_clips, path_frame, read_rows, shared_ids
 from dataset.indexing.tree import map_threads, pictures_of
 from utils import UserError
 

@@ -5,8 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from dataset.audio import sound_seconds
-from dataset.frames import path_frame
-from dataset.index import AUDIO_SUFFIXES, Clip, strip_suffixes
+from dataset.index import AUDIO_SUFFIXES, Clip, path_frame, strip_suffixes
 from utils import UserError, progress, walk
 
 NUM_THREADS = 16  # mostly waiting for the disk

@@ -19,11 +19,13 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
+import environment  # noqa: F401
+
 from dataset.index import find_videos, strip_suffixes
 from dataset.ledger import Ledger
 from dataset.preprocess.benchmark import benchmark
 from dataset.preprocess.convert import Settings, convert
-from utils import UserError, command, progress, run_ffmpeg
+from utils import UserError, command, progress, run_ffmpeg, set_up_logging
 
 COLUMNS = ("video", "state", "reason", "frames", "seconds")
 
@@ -78,7 +80,7 @@ def _in_parallel(tasks, jobs):
     with ThreadPoolExecutor(jobs) as pool:
         futures = {pool.submit(convert, *tasks[name]): name for name in names}
         try:
-            for future in progress(as_completed(futures), total=len(futures), unit="video"):
+            for future in progress(as_completed(futures), total=len(futures), desc="videos", unit="video"):
                 try:
                     yield futures[future], future.result()
                 except (UserError, OSError) as error:
@@ -172,6 +174,7 @@ def _parse(argv):
 def main(argv=None):
     """Convert the videos; the exit status is 1 if any of them failed."""
     args = _parse(argv)
+    set_up_logging()
     settings = Settings(args.fps, args.rate, args.short_side, args.ffmpeg)
     run_ffmpeg(["-version"], ffmpeg=args.ffmpeg)  # fail once if there is none, not once per video
     if args.benchmark:

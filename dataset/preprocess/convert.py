@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import soundfile
 
-from dataset.frames import path_frame
+from dataset.index import path_frame
 from utils import UserError, file_url, run_ffmpeg, save_json
 
 JPEG_QUALITY = 3  # ffmpeg's scale: 2 is best, 31 worst

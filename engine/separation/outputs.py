@@ -12,7 +12,7 @@ import scipy.fft
 import soundfile
 from PIL import Image
 
-from dataset.frames import path_frame
+from dataset.index import path_frame
 from engine.separation import places
 from engine.separation.passes import Rendering, Video, analyse, synthesise
 from engine.separation.places import cells_of

@@ -4,25 +4,34 @@ import contextlib
 import logging
 import math
 import os
-import time
+from collections import deque
+from statistics import fmean
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
+from engine.build import RATES
+from engine.card import write_card
 from engine.evaluation.report import summary_line, write_metrics, write_page
 from engine.failures import Failures
 from engine.loaders import start_epoch
 from engine.machine import distributed
 from engine.machine.prefetch import TENSORS, Arriving, batches_on
-from engine.options import batch_size, frozen_epochs, model_id, training_options
+from engine.options import batch_size, frozen_epochs, model_id, path_val, training_options
 from engine.training.checkpoint import save_state, save_weights
+from engine.training.pace import Pace
 from engine.training.schedule import rate_factor
 from engine.training.views import keep_views
 from pages.curves import plot_history
-from utils import UserError, progress
+from utils import UserError, duration, progress
 
 VAL_KEYS = ("loss", "sdr", "sir", "sar", "si_sdr", "sdr_mixture", "sdr_oracle")
 FOLDER_PAGE = "visualization"
+LOSSES = {
+    "bce": "binary cross-entropy",
+    "l1": "mean absolute difference",
+    "l2": "mean squared difference",
+}
 
 logger = logging.getLogger(__name__)
 
@@ -39,10 +48,10 @@ class Trainer:
     """A run: networks, optimiser, loader, evaluator and progress.
 
     model: the module to call in training, `separator` or a wrapper for several processes or GPUs. All
-    processes hold identical state; rank 0 saves it.
+    processes hold identical state; rank 0 saves it. card: what the run's model card says besides scores.
     """
 
-    def __init__(self, args, folder, model, separator, device, optimizer, loader, evaluator):
+    def __init__(self, args, folder, model, separator, device, optimizer, loader, evaluator, card=None):
         self.args = args
         self.folder = folder
         self.model = model
@@ -51,6 +60,7 @@ class Trainer:
         self.optimizer = optimizer
         self.loader = loader
         self.evaluator = evaluator
+        self.card = card
         self.scaler = torch.amp.GradScaler(device.type, enabled=args.amp == "fp16")
         self.failures = Failures(len(loader.dataset.clips), args.list_train)
         self.epoch = 0  # epochs trained so far
@@ -59,6 +69,9 @@ class Trainer:
         self.history = new_history()
         self.views = None  # while the backbone is frozen: features of the training clips, see `keep_views`
         self.board = None  # TensorBoard's writer, in rank 0 during `run`
+        self.pace = Pace(args.num_epoch * len(loader))
+        self.recent = deque(maxlen=args.disp_iter)  # losses of the last steps, in this process
+        self.loss = None  # their mean, for the progress bar
 
     def run(self):
         """Train the remaining epochs and evaluate those that are due.
@@ -68,12 +81,14 @@ class Trainer:
         if self.finished and self.epoch >= self.args.num_epoch:
             logger.info("all %d epochs are trained", self.epoch)
             return
+        self._announce()
         with self._open_board() as self.board:
             if not self.finished:
                 self._finish_epoch()
             frozen = frozen_epochs(self.args)
             if self.epoch < min(frozen, self.args.num_epoch) and self.loader.dataset.views:
                 self.views = self._keep_views()
+            self.pace = Pace((self.args.num_epoch - self.epoch) * len(self.loader))
             for epoch in range(self.epoch + 1, self.args.num_epoch + 1):
                 if epoch > frozen and self.separator.net_frame.frozen:
                     self._unfreeze()
@@ -92,6 +107,19 @@ class Trainer:
         self.views = None
         self.separator.net_frame.unfreeze()
         self.model = distributed.share_gradients(self.model, self.device)
+
+    def _announce(self):
+        """Log how much there is to do, the learning rates, and what the loss is."""
+        args = self.args
+        epochs, steps = args.num_epoch - self.epoch, len(self.loader)
+        text = "epochs left: %d, steps an epoch: %d, steps in all: %d, mixtures a step: %d"
+        logger.info(text, epochs, steps, epochs * steps, batch_size(args))
+        rates = [group["first_lr"] if group["params"] else 0 for group in self.optimizer.param_groups]
+        rates = ", ".join(f"{name} {rate:g}" for name, rate in zip(RATES, rates, strict=True))
+        logger.info("learning rates before warm-up and decay (0: frozen): %s", rates)
+        weighted = ", weighted by the mixture's energy" if args.weighted_loss else ""
+        text = "loss: %s between estimated and true masks%s; 0 is perfect. SDR measures how good it sounds"
+        logger.info(text, LOSSES[args.loss], weighted)
 
     def _open_board(self):
         if not distributed.is_main():
@@ -112,9 +140,10 @@ class Trainer:
     def _train_epoch(self, epoch):
         self.model.train()
         start_epoch(self.loader, epoch)
+        self.pace.begin_epoch()
         total, size = len(self.loader), batch_size(self.args)
-        with progress(total=total * size, desc=f"epoch {epoch}/{self.args.num_epoch}", unit="sample") as bar:
-            began = time.perf_counter()
+        desc = f"epoch {epoch}/{self.args.num_epoch}"
+        with progress(total=total * size, desc=desc, unit="mixture", line=lambda: self._line(desc)) as bar:
             losses = []  # since the last log line
             pending = None  # loss and clips of the previous step, read while the next one computes
             part = parts = 0  # position in a group of batches that share an optimiser step, and its size
@@ -128,12 +157,9 @@ class Trainer:
                     losses.append(self._step(batch, part, parts))
                     self._check(pending)
                     pending = Arriving(losses[-1]), batch["info"]
-                bar.update(size)
+                self._advance(bar, size)
                 if losses and (step % self.args.disp_iter == 0 or step == total):
-                    loss = distributed.mean(torch.stack(losses).mean().item())
-                    bar.set_postfix(loss=f"{loss:.4f}")
-                    speed = step * size / (time.perf_counter() - began)
-                    self._record(epoch - 1 + step / total, loss, speed)
+                    self._record(epoch - 1 + step / total, torch.stack(losses).mean(), bar)
                     losses.clear()
             self._check(pending)
         if part < parts:
@@ -170,25 +196,50 @@ class Trainer:
                 parameter.grad *= parts / part
         self._update()
 
+    def _advance(self, bar, size):
+        """Count a step of `size` mixtures, and show the loss and the time left."""
+        self.pace.step()
+        if self.loss is not None:
+            bar.set_postfix_str(
+                f"loss {self.loss:.4f}, run: {duration(self.pace.left())} left", refresh=False
+            )
+        bar.update(size)
+
+    def _line(self, epoch):
+        """Where the run is, as a line of text; epoch: text too."""
+        text = f"{epoch}, step {self.pace.steps()}/{len(self.loader)}"
+        if self.loss is None:
+            return f"{text}, waiting for the first steps"
+        speed = f"{self.pace.speed() * batch_size(self.args):.3g} mixtures/s"
+        return f"{text}, loss {self.loss:.4f}, {speed}, {duration(self.pace.left())} left"
+
     def _check(self, pending):
-        """Raise UserError if the loss of a step was not finite."""
-        if pending is None or math.isfinite(pending[0].item()):
+        """Read the loss of a step. Raises UserError if it is not finite."""
+        if pending is None:
+            return
+        loss = pending[0].item()
+        if math.isfinite(loss):
+            self.recent.append(loss)
+            self.loss = fmean(self.recent)
             return
         clips = self.loader.dataset.clips
         names = sorted({clips[number].name for info in pending[1] for number in info["clips"]})
         raise UserError(
-            f"the loss is {pending[0].item()} in epoch {self.epoch + 1}, for the clips {', '.join(names)}: "
+            f"the loss is {loss} in epoch {self.epoch + 1}, for the clips {', '.join(names)}: "
             "check their sound, or lower the learning rates; the previous epoch's checkpoint is kept"
         )
 
-    def _record(self, epoch, loss, speed):
-        """Log, plot and store the training loss at a fractional epoch; speed: samples/s."""
+    def _record(self, epoch, loss, bar):
+        """Store, plot and log the training loss at a fractional epoch; loss: this process's, a scalar."""
+        self.loss = distributed.mean(loss.item())
         self.history["train"]["epoch"].append(epoch)
-        self.history["train"]["err"].append(loss)
-        rates = ", ".join(f"{group['lr']:.1e}" for group in self.optimizer.param_groups)
-        logger.info("epoch %.2f, loss %.4f, %.1f samples/s, learning rates %s", epoch, loss, speed, rates)
+        self.history["train"]["err"].append(self.loss)
+        bar.report()
         if self.board:
-            self.board.add_scalar("train/loss", loss, round(epoch * len(self.loader)))
+            step = round(epoch * len(self.loader))
+            self.board.add_scalar("train/loss", self.loss, step)
+            for name, group in zip(RATES, self.optimizer.param_groups, strict=True):
+                self.board.add_scalar(f"learning rate/{name}", group["lr"], step)
 
     def _set_rates(self, done):
         factor = rate_factor(self.args, done)
@@ -212,6 +263,8 @@ class Trainer:
             write_page(page, summary, results, options, self.history, model_id(self.args))
         is_best = summary["loss"] is not None and summary["loss"] < self.best
         self.best = summary["loss"] if is_best else self.best
+        if is_best and self.card and distributed.is_main():
+            write_card(self.card, self.epoch, summary, path_val(self.args))
         return is_best
 
     def _board_scores(self, summary):

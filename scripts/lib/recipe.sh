@@ -15,9 +15,8 @@ need_data() {
     cat >&2 <<'END'
 error: data/train.csv is missing: there is no data to train on. To create it:
   1. Put videos at data/videos/<category>/<id>.mp4: your own, or MUSIC from ./scripts/download_MUSIC.sh
-  2. Run ./scripts/preprocess_videos.sh, which calls
-       python -m dataset.preprocess      writes data/frames and data/audio
-       python create_index_files.py      writes data/train.csv and data/val.csv
+  2. Run ./scripts/preprocess_videos.sh, which writes data/frames, data/audio, data/train.csv and data/val.csv
+     (if you have frames and audio already: ./scripts/create_index_files.sh)
 To try everything without data, run ./scripts/demo.sh
 END
     exit 2

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Sourced by the other scripts. Changes to the project's folder, so that relative paths work from anywhere,
-# and makes sure that `python` has the requirements. A script may set REQUIREMENTS first.
+# and makes sure that `python` has the requirements. A script may set REQUIREMENTS first: requirements-data.txt
+# is a small part of requirements.txt, without torch.
 #
-# Uses the active virtual environment, or else .venv, which it creates with $PYTHON (python3) if necessary. A
-# stamp in the environment records which requirements are installed: a second run installs nothing and needs
-# no network.
+# Uses the active virtual environment, or else .venv, which it creates with $PYTHON (python3) if necessary.
+# Packages that are there and satisfy the requirements, such as a build of torch for the CPU, are kept. A stamp
+# in the environment records which requirements are installed: a second run installs nothing and needs no
+# network.
 set -euo pipefail
 
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." >/dev/null
@@ -39,19 +41,30 @@ check_version() {
 }
 
 checksum() {
-    cat requirements.txt requirements-dev.txt | cksum
+    cat requirements.txt requirements-data.txt requirements-dev.txt | cksum
+}
+
+# The files that $1 contains, itself included.
+included() {
+    case "$1" in
+    requirements-data.txt) echo "$1" ;;
+    requirements.txt) echo "$1 requirements-data.txt" ;;
+    *) echo "$1 requirements.txt requirements-data.txt" ;;
+    esac
 }
 
 install_requirements() {
-    local stamp="$environment/.stamp-$1"
+    local stamp="$environment/.stamp-$1" file
     [[ "$(cat "$stamp" 2>/dev/null)" != "$(checksum)" ]] || return 0
     echo "Installing $1 into $environment" >&2
     # Environments of interrupted installations or of other tools may lack pip.
     python -m pip --version >/dev/null 2>&1 || python -m ensurepip --default-pip || fail "no pip in $environment"
     python -m pip install --disable-pip-version-check -r "$1" || fail "cannot install $1; run this again to retry"
-    # Written last, so that an interrupted installation is repeated. The development requirements include the
-    # others. In a read-only environment pip runs every time.
-    checksum | tee "$environment/.stamp-requirements.txt" "$stamp" >/dev/null 2>&1 || true
+    # Written last, so that an interrupted installation is repeated. In a read-only environment pip runs every
+    # time.
+    for file in $(included "$1"); do
+        checksum >"$environment/.stamp-$file" || true
+    done 2>/dev/null
 }
 
 find_environment

@@ -11,7 +11,8 @@ import simplejpeg
 from PIL import Image
 
 from dataset import frames
-from dataset.frames import Crop, path_frame, read_clip
+from dataset.frames import Crop, read_clip
+from dataset.index import path_frame
 from utils import UserError
 
 COLOUR = 200, 100, 50
