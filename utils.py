@@ -1,6 +1,7 @@
 """Small helpers with no better home."""
 
 import contextlib
+import contextvars
 import functools
 import json
 import logging
@@ -95,7 +96,34 @@ def save_json(path, value):
 def progress(iterable=None, **kwargs):
     """tqdm over `iterable`, hidden if stderr is not a terminal or warnings are not logged."""
     quiet = not logging.getLogger().isEnabledFor(logging.WARNING)
-    return tqdm(iterable, disable=quiet or None, dynamic_ncols=True, **kwargs)
+    bar = tqdm if _watcher.get() is None else _WatchedBar
+    return bar(iterable, disable=quiet or None, dynamic_ncols=True, **kwargs)
+
+
+@contextlib.contextmanager
+def watch_progress(watcher):
+    """Within the block, in this thread: each `update` of a progress bar calls watcher(label, done, total)."""
+    token = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
+
+
+_watcher = contextvars.ContextVar("watcher", default=None)
+
+
+class _WatchedBar(tqdm):
+    """A bar that also reports to the watcher; it counts itself, as hidden bars of tqdm don't."""
+
+    def __init__(self, *args, desc="", **kwargs):
+        super().__init__(*args, desc=desc, **kwargs)
+        self.watcher, self.label, self.done = _watcher.get(), desc, 0
+
+    def update(self, n=1):
+        self.done += n
+        self.watcher(self.label, self.done, self.total)
+        return super().update(n)
 
 
 def path_ffmpeg():

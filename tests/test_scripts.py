@@ -16,6 +16,7 @@ from models.download_weights import RELEASED_ID
 from tests.helpers import PROJECT
 
 SCRIPTS = PROJECT / "scripts"
+CHECKSUM = "cat requirements.txt requirements-serve.txt requirements-dev.txt | cksum"
 
 
 @pytest.fixture
@@ -23,10 +24,8 @@ def environment(tmp_path):
     """Environment variables that make the scripts use this Python as an environment with all requirements."""
     folder = tmp_path / "env"
     write_python(folder / "bin/python", f'exec {shlex.quote(sys.executable)} "$@"')
-    for name in ("requirements.txt", "requirements-dev.txt"):
-        checksum = subprocess.run(
-            "cat requirements.txt requirements-dev.txt | cksum", shell=True, cwd=PROJECT, capture_output=True
-        )
+    checksum = subprocess.run(["bash", "-c", CHECKSUM], cwd=PROJECT, capture_output=True)
+    for name in ("requirements.txt", "requirements-serve.txt", "requirements-dev.txt"):
         (folder / f".stamp-{name}").write_bytes(checksum.stdout)
     return bare_environment() | {"VIRTUAL_ENV": str(folder)}
 
@@ -48,9 +47,13 @@ def run(script, *arguments, env, cwd="/"):
 
 @pytest.mark.parametrize(
     ("script", "module"),
-    [("download_trained_model.sh", "models.download_weights"), ("download_MUSIC.sh", "dataset.download")],
+    [
+        ("download_trained_model.sh", "models.download_weights"),
+        ("download_MUSIC.sh", "dataset.download"),
+        ("serve.sh", "pages.serve"),
+    ],
 )
-def test_download_scripts_pass_their_arguments_on(environment, script, module):
+def test_scripts_of_one_command_pass_their_arguments_on(environment, script, module):
     write_python(Path(environment["VIRTUAL_ENV"]) / "bin/python", 'printf "%s|" "$@"')
     result = run(SCRIPTS / script, "a b", "--url", "http://x", env=environment)
     assert f"-m|{module}|a b|--url|http://x|" in result.stdout
@@ -305,6 +308,7 @@ def requirements_of(path):
 def test_oldest_versions_are_the_lower_bounds(project):
     run_oldest(project)
     ranges = requirements_of(project / "requirements.txt")
+    ranges |= requirements_of(project / "requirements-serve.txt")
     pins = requirements_of(project / "requirements-oldest.txt")
     assert pins.keys() == ranges.keys()
     for name, pin in pins.items():

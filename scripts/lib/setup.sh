@@ -39,7 +39,7 @@ check_version() {
 }
 
 checksum() {
-    cat requirements.txt requirements-dev.txt | cksum
+    cat requirements.txt requirements-serve.txt requirements-dev.txt | cksum
 }
 
 install_requirements() {
@@ -49,8 +49,8 @@ install_requirements() {
     # Environments of interrupted installations or of other tools may lack pip.
     python -m pip --version >/dev/null 2>&1 || python -m ensurepip --default-pip || fail "no pip in $environment"
     python -m pip install --disable-pip-version-check -r "$1" || fail "cannot install $1; run this again to retry"
-    # Written last, so that an interrupted installation is repeated. The development requirements include the
-    # others. In a read-only environment pip runs every time.
+    # Written last, so that an interrupted installation is repeated. The other files include requirements.txt.
+    # In a read-only environment pip runs every time.
     checksum | tee "$environment/.stamp-requirements.txt" "$stamp" >/dev/null 2>&1 || true
 }
 
