@@ -63,7 +63,10 @@ def serve(args):
         os.makedirs(uploads)
         os.makedirs(args.out or results, exist_ok=True)
         with Jobs(uploads, args.out or results, separate) as jobs:
-            notes = [f"At most {args.max_mb} MB and {args.max_seconds} s.", f"Networks: {os.path.basename(folder)}"]
+            notes = [
+                f"At most {args.max_mb} MB and {args.max_seconds} s.",
+                f"Networks: {os.path.basename(folder)}",
+            ]
             app = make_app(jobs, args.max_mb, notes)
             port = listener.getsockname()[1]
             server = make_server(HOST, port, app, threaded=True, fd=listener.fileno())
@@ -75,7 +78,7 @@ def _listen(port):
     try:
         return socket.create_server((HOST, port))
     except OSError as error:
-        raise UserError(f"--port {port}: {error.strerror}") from None
+        raise UserError(f"--port {port}: {os.strerror(error.errno)}") from None
 
 
 def _number(low, high):

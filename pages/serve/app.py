@@ -44,7 +44,7 @@ def make_app(jobs, max_mb, notes=()):
         except UserError as error:
             abort(400, str(error))
         except OSError as error:  # e.g. the disk is full
-            abort(507, f"{name}: cannot be saved: {error.strerror}")
+            return {"error": f"{name}: cannot be saved: {error.strerror}"}, 507
 
     @app.get("/results/<key>/", defaults={"name": "index.html"})
     @app.get("/results/<key>/<path:name>")

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from utils import UserError, file_url, run_ffmpeg, watch_progress
 
-STOP_SECONDS = 20  # to wait for the video in work at the end; it is abandoned at its next window
+QUIET_SECONDS = 1  # that the end may take without a word
 TIME = re.compile(rb"^out_time_us=(\d+)", re.MULTILINE)  # in ffmpeg's -progress
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Job:
 
 
 class Jobs:
-    """A context: the jobs of a server and their thread.
+    """A context: the jobs of a server and their thread. At its end, the video in work is abandoned.
 
     uploads, results: existing folders; separate: a function (path, folder, name) -> a line about the result,
     which writes index.html and wavs to `folder`. It raises UserError for videos that cannot be used.
@@ -67,7 +67,10 @@ class Jobs:
     def __exit__(self, *_):
         self._stopping.set()
         self._queue.put(None)
-        self._thread.join(STOP_SECONDS)
+        self._thread.join(QUIET_SECONDS)
+        if self._thread.is_alive():
+            logger.info("waiting for the video in work, up to its next window; Ctrl-C again ends at once")
+            self._thread.join()
 
     def add(self, name, stream):
         """Save a binary stream and queue it; returns its `Job`. Raises UserError if it is empty."""
