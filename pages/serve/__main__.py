@@ -21,30 +21,25 @@ def load(args):
     """
     import torch
 
-    from arguments import network_options
-    from engine.build import build_sampling, build_separator
+    import separate
+    from engine.build import build_sampling
     from engine.machine.memory import keep_memory
     from engine.machine.precision import set_precision
     from engine.separation.outputs import Request, separate_video
-    from engine.separation.pixels import PixelSeparator
-    from engine.training.checkpoint import newest_run, weight_files
     from pages.serve.jobs import check_seconds
 
-    folder = os.path.normpath(args.ckpt or newest_run("ckpt"))
     num_gpus = min(1, torch.cuda.device_count())
-    options = network_options(argparse.Namespace(ckpt=folder, num_gpus=num_gpus, amp="auto"), folder)
-    separator = build_separator(options, weight_files(folder))
-    pixels = PixelSeparator(separator, options.num_mix).to("cuda" if num_gpus else "cpu")
-    set_precision(separator.settings.amp)
     if not num_gpus:
         keep_memory()
+    pixels, options, folder = separate.load(argparse.Namespace(ckpt=args.ckpt, num_gpus=num_gpus, amp="auto"))
+    set_precision(pixels.separator.settings.amp)
 
-    def separate(path, folder_out, name):
+    def separate_one(path, folder_out, name):
         check_seconds(path, args.max_seconds)
         request = Request(title=name, num_sources=args.num_sources, notes=(f"networks: {folder}",))
         return separate_video(path, folder_out, pixels, build_sampling(options), request)
 
-    return separate, folder
+    return separate_one, folder
 
 
 def serve(args):
@@ -63,10 +58,8 @@ def serve(args):
         os.makedirs(uploads)
         os.makedirs(args.out or results, exist_ok=True)
         with Jobs(uploads, args.out or results, separate) as jobs:
-            notes = [
-                f"At most {args.max_mb} MB and {args.max_seconds} s.",
-                f"Networks: {os.path.basename(folder)}",
-            ]
+            networks = os.path.basename(os.path.abspath(folder))
+            notes = f"At most {args.max_mb} MB and {args.max_seconds} s.", f"Networks: {networks}"
             app = make_app(jobs, args.max_mb, notes)
             port = listener.getsockname()[1]
             server = make_server(HOST, port, app, threaded=True, fd=listener.fileno())

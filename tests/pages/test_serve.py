@@ -324,7 +324,8 @@ def test_mistakes_are_one_line(monkeypatch, refused, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         assert refused("--port", port) == f"error: --port {port}: Address already in use"
-    assert "no trained networks in ckpt: train some" in refused("--port", 0)
+    os.mkdir("ckpt")
+    assert "no trained networks in ./ckpt: train some" in refused("--port", 0)
     assert "missing gone/sound_best.pth" in refused("--port", 0, "--ckpt", "gone")
     assert "expected a number from 1 to 8, found '9'" in refused("--num_sources", "9")
     assert "expected a number from 0 to 65535, found '-1'" in refused("--port=-1")

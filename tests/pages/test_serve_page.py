@@ -157,6 +157,11 @@ def test_files_over_the_limits_are_refused(url, open_page, tmp_path):
 
 def test_it_fits_the_screen(url, open_page):
     page = open_page(url)
+    assert page.locator(".drop .note").inner_text().splitlines() == [
+        "At most 2 MB and 10 s.",
+        "Networks: tiny",
+        "Videos stay on this computer.",
+    ]
     for width, scheme in itertools.product((1400, 390), ("light", "dark")):
         page.set_viewport_size({"width": width, "height": 800})
         page.emulate_media(color_scheme=scheme)
