@@ -22,9 +22,7 @@ ALLOWED = {
     "arguments": {"arguments", "engine", "utils"},
     "benchmark": {"benchmark", "arguments", "engine", "models", "dataset", "viz", "pages", "utils"},
 }
-SERVER = (
-    "pages/serve/__main__.py"  # imports as a command at the top does, and what separate.py offers to Python
-)
+SERVER = "pages/serve/__main__.py"  # may import what a command at the top may, and separate.py
 # Rooms of engine/: each may import from those after it, and from the files directly in engine/; these may
 # import from the last one only.
 ENGINE = ("training", "evaluation", "separation", "machine")
