@@ -1,6 +1,7 @@
 """Small helpers with no better home."""
 
 import contextlib
+import contextvars
 import functools
 import io
 import json
@@ -21,6 +22,7 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shells' convention
 LINE_SECONDS = 30  # between lines about progress where there is no terminal
 
 logger = logging.getLogger(__name__)
+_watcher = contextvars.ContextVar("watcher", default=None)  # of progress, see `watch_progress`
 
 
 class UserError(ValueError):
@@ -106,6 +108,7 @@ class Progress(tqdm):
 
     def __init__(self, iterable=None, line=None, clock=time.monotonic, **options):
         self._line, self._clock = line or self._count_line, clock
+        self._watcher, self._label, self._counted = _watcher.get(), options.get("desc", ""), 0
         self._is_shown = sys.stderr.isatty()
         self._ended = threading.Event()
         self._began = self._last = clock()
@@ -119,6 +122,13 @@ class Progress(tqdm):
         self._last = self._clock()
         if not self.disable:
             logger.info("%s", self._line())
+
+    def update(self, n=1):
+        """Count `n` more, and call the watcher; tqdm itself does not count while bars are disabled."""
+        self._counted += n
+        if self._watcher:
+            self._watcher(self._label, self._counted, self.total)
+        return super().update(n)
 
     def display(self, *arguments, **options):
         """Draw the bar, if there is a terminal."""
@@ -158,6 +168,16 @@ def duration(seconds):
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+@contextlib.contextmanager
+def watch_progress(watcher):
+    """Within the block, in this thread: each `update` of a progress bar calls watcher(label, done, total)."""
+    token = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
 
 
 def path_ffmpeg():

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Run the tests with the oldest versions that requirements.txt allows, in an environment of their own ($VENV, else
-# .venv-oldest in the project's folder); arguments go to pytest: ./scripts/test_oldest.sh tests/models -x
+# Run the tests with the oldest versions that requirements.txt and requirements-serve.txt allow, in an environment
+# of their own ($VENV, else .venv-oldest in the project's folder); arguments go to pytest:
+# ./scripts/test_oldest.sh tests/models -x
 #
 # Needs Python 3.10 or 3.11 ($PYTHON, else python3): some of these versions have no wheels for later ones.
 set -euo pipefail
@@ -16,7 +17,7 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." >/dev/null
 REQUIREMENTS=requirements-oldest.txt
 {
     echo "-r requirements-dev.txt"
-    cat requirements-data.txt requirements.txt | sed -E '/^-r /d; s/>=([^, ]+)(,[^ ]+)?/==\1/'
+    cat requirements-{data,serve}.txt requirements.txt | sed -E '/^-r /d; s/>=([^, ]+)(,[^ ]+)?/==\1/'
 } >"$REQUIREMENTS"
 source scripts/lib/setup.sh
 

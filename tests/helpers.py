@@ -18,8 +18,9 @@ from engine.build import build_separator
 from engine.evaluation import metrics
 from engine.evaluation.evaluate import Evaluator
 from engine.loaders import build_val_loader
-from engine.options import path_val
+from engine.options import path_val, training_options
 from tests.golden.golden_weights import fill
+from utils import save_json
 
 PROJECT = Path(__file__).parents[1]
 GOLDEN = os.path.join(os.path.dirname(__file__), "golden")
@@ -32,6 +33,9 @@ SMALL = (
     "--pretrained none --arch_sound unet5 --arch_frame resnet18fc --ngf 4 --num_channels 4 --imgSize 32 "
     "--audLen 16383 --workers 0 --batch_size_per_gpu 4"
 ).split()
+NETWORKS = (
+    "--arch_sound unet5 --arch_frame resnet18fc --ngf 4 --num_channels 4 --imgSize 32 --audLen 16383".split()
+)
 SCORES = {"sdr": 7.25, "sir": 12.5, "sar": -1.5, "si_sdr": 6.0, "sdr_mixture": 0.25, "sdr_oracle": 14.0}
 
 
@@ -61,6 +65,23 @@ def make_separator(args):
     for net in (separator.net_sound, separator.net_frame, separator.net_synthesizer):
         fill(net)
     return separator
+
+
+def make_checkpoint(folder, *flags, options=True, bias=None):
+    """A folder of tiny networks; with `bias`, all masks are sigmoid(bias)."""
+    args = parse_args([*NETWORKS, "--pretrained", "none", *flags])
+    separator = build_separator(args)
+    folder.mkdir(parents=True)
+    for name in ("sound", "frame", "synthesizer"):
+        net = getattr(separator, f"net_{name}")
+        fill(net)
+        if name == "synthesizer" and bias is not None:
+            net.scale.data.zero_()
+            net.bias.data.fill_(bias)
+        torch.save(net.state_dict(), folder / f"{name}_best.pth")
+    if options:
+        save_json(folder / "options.json", training_options(args))
+    return str(folder)
 
 
 def make_evaluator(args, separator=None, bss="fast"):

@@ -23,6 +23,7 @@ ALLOWED = {
     "arguments": {"arguments", "engine", "utils"},
     "benchmark": {"benchmark", "arguments", "engine", "models", "dataset", "viz", "pages", "utils"},
 }
+SERVER = "pages/serve/__main__.py"  # may import what a command at the top may, and separate.py
 # Rooms of engine/: each may import from those after it, and from the files directly in engine/; these may
 # import from the last one only.
 ENGINE = ("training", "evaluation", "separation", "machine")
@@ -79,7 +80,7 @@ def own_imports(name):
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_imports_point_one_way(name):
-    allowed = ALLOWED.get(room_of(module_of(name)))
+    allowed = None if name == SERVER else ALLOWED.get(room_of(module_of(name)))
     rooms = {room_of(module) for module in own_imports(name)}
     assert allowed is None or rooms <= allowed | {"environment"}
     if allowed is None:
@@ -88,7 +89,8 @@ def test_imports_point_one_way(name):
 
 def test_nobody_imports_a_top_level_command():
     commands = {module_of(name) for name in SOURCES if room_of(module_of(name)) not in ALLOWED}
-    assert not {(name, module) for name in SOURCES for module in own_imports(name) if module in commands}
+    found = {(name, module) for name in SOURCES for module in own_imports(name) if module in commands}
+    assert found == {(SERVER, "separate")}
 
 
 def test_there_are_no_import_cycles():

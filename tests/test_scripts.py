@@ -23,7 +23,7 @@ def environment(tmp_path):
     """Environment variables that make the scripts use this Python as an environment with all requirements."""
     folder = tmp_path / "env"
     write_python(folder / "bin/python", f'exec {shlex.quote(sys.executable)} "$@"')
-    files = [f"requirements{part}.txt" for part in ("", "-data", "-dev")]
+    files = [f"requirements{part}.txt" for part in ("", "-data", "-serve", "-dev")]
     checksum = subprocess.run(f"cat {' '.join(files)} | cksum", shell=True, cwd=PROJECT, capture_output=True)
     for name in files:
         (folder / f".stamp-{name}").write_bytes(checksum.stdout)
@@ -53,8 +53,8 @@ LIGHT = {  # scripts that need no torch, and what they pass their arguments to
 }
 
 
-@pytest.mark.parametrize(("script", "called"), LIGHT.items())
-def test_scripts_for_data_pass_their_arguments_on(environment, script, called):
+@pytest.mark.parametrize(("script", "called"), [*LIGHT.items(), ("serve.sh", "-m|pages.serve")])
+def test_scripts_of_one_command_pass_their_arguments_on(environment, script, called):
     write_python(Path(environment["VIRTUAL_ENV"]) / "bin/python", 'printf "%s|" "$@"')
     result = run(SCRIPTS / script, "a b", "--url", "http://x", env=environment)
     assert f"{called}|a b|--url|http://x|" in result.stdout
@@ -359,9 +359,8 @@ def requirements_of(path):
 
 def test_oldest_versions_are_the_lower_bounds(project):
     run_oldest(project)
-    ranges = requirements_of(project / "requirements.txt") | requirements_of(
-        project / "requirements-data.txt"
-    )
+    parts = [requirements_of(project / f"requirements{part}.txt") for part in ("", "-data", "-serve")]
+    ranges = parts[0] | parts[1] | parts[2]
     pins = requirements_of(project / "requirements-oldest.txt")
     assert pins.keys() == ranges.keys()
     for name, pin in pins.items():

@@ -10,44 +10,19 @@ import sys
 import numpy as np
 import pytest
 import soundfile
-import torch
 from PIL import Image
 
 import separate
-from arguments import parse_args
-from engine.build import build_separator
-from engine.options import training_options
 from engine.separation.places import cells_of
 from pages.overlay import energy_maps
-from tests.golden.golden_weights import fill
-from tests.helpers import PROJECT
+from tests.helpers import NETWORKS, PROJECT, make_checkpoint
 from tests.videos import make_video, remux, tone
-from utils import UserError, run_ffmpeg, save_json
+from utils import UserError, run_ffmpeg
 
-NETWORKS = (
-    "--arch_sound unet5 --arch_frame resnet18fc --ngf 4 --num_channels 4 --imgSize 32 --audLen 16383".split()
-)
 SHARED_FILES = (
     "residual.wav heatmap.mp4 embeddings.mp4 separated.json index.html video.mp4 thumbnail.jpg".split()
 )
 BITS = 1 / 32768  # one step of 16-bit audio
-
-
-def make_checkpoint(folder, *flags, options=True, bias=None):
-    """A folder of tiny networks; with `bias`, all masks are sigmoid(bias)."""
-    args = parse_args([*NETWORKS, "--pretrained", "none", *flags])
-    separator = build_separator(args)
-    folder.mkdir(parents=True)
-    for name in ("sound", "frame", "synthesizer"):
-        net = getattr(separator, f"net_{name}")
-        fill(net)
-        if name == "synthesizer" and bias is not None:
-            net.scale.data.zero_()
-            net.bias.data.fill_(bias)
-        torch.save(net.state_dict(), folder / f"{name}_best.pth")
-    if options:
-        save_json(folder / "options.json", training_options(args))
-    return str(folder)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Files are written whole or not at all, commands end with the right status, walks end."""
 
+import io
 import json
 import logging
 import os
@@ -23,7 +24,33 @@ from utils import (
     run_ffmpeg,
     save_json,
     walk,
+    watch_progress,
 )
+
+# ---- progress
+
+
+def test_progress_can_be_watched(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())  # no terminal: the bar is not shown
+    seen = []
+    with watch_progress(lambda *progress: seen.append(progress)), progress(total=5, desc="reading") as bar:
+        for count in (1, 3, 1):
+            bar.update(count)
+    assert seen == [("reading", 1, 5), ("reading", 4, 5), ("reading", 5, 5)]
+    with progress(total=5) as bar:
+        bar.update(5)
+    assert len(seen) == 3
+
+
+def test_a_watcher_can_stop_the_work():
+    def stop(*_):
+        raise UserError("stop")
+
+    with pytest.raises(UserError, match="stop"), watch_progress(stop), progress(total=2) as bar:
+        bar.update()
+    with progress(total=2) as bar:
+        bar.update()
+
 
 # ---- replacing
 

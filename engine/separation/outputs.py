@@ -36,6 +36,7 @@ class Request(NamedTuple):
     own_rate: int | None = None  # samples/s of the outputs, None: the video's
     path_sound: str | None = None  # the sound of a picture
     notes: tuple = ()  # lines of text for the page
+    title: str | None = None  # of the page, None: the video's file name
 
 
 class Separated(NamedTuple):
@@ -165,7 +166,7 @@ def _write_numbers(folder, path, unpacked, analysis, times, sources, request):
     save_json(
         os.path.join(folder, "separated.json"),
         {
-            "video": path,
+            "video": request.title or path,
             "size": unpacked.size,
             "seconds": unpacked.seconds,
             "cells": analysis.shape,
@@ -185,7 +186,7 @@ def _page_info(path, unpacked, video, analysis, colours, times, gains, sources, 
     with Image.open(path_frame(unpacked.frames, 1)) as picture:
         size = picture.size
     return listen.PageInfo(
-        title=os.path.basename(path),
+        title=request.title or os.path.basename(path),
         video="video.mp4",
         size=size,
         seconds=video.num_samples / video.rate,

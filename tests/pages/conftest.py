@@ -1,4 +1,4 @@
-"""A real browser for both pages, opened from file:// as users open them."""
+"""A real browser for the pages, opened as users open them: from file://, or from their server."""
 
 import shutil
 
@@ -25,10 +25,10 @@ def browser():
 
 @pytest.fixture
 def open_page(browser):
-    """Return a function (path, **options of new_page) -> page, light, on a desktop screen.
+    """Return a function (path or URL, **options of new_page) -> page, light, on a desktop screen.
 
     The test fails at its end if a page logged an error, raised one, failed to load something or asked for
-    anything that is not local.
+    anything that is not local or from its own server.
     """
     pages, problems = [], []
 
@@ -37,8 +37,9 @@ def open_page(browser):
         page = browser.new_page(**options)
         pages.append(page)
         page.set_default_timeout(TIMEOUT)
-        _record_problems(page, problems)
-        page.goto(path.as_uri())
+        url = path if isinstance(path, str) else path.as_uri()
+        _record_problems(page, problems, (*LOCAL, url))
+        page.goto(url)
         return page
 
     yield open_page
@@ -47,7 +48,7 @@ def open_page(browser):
     assert not problems
 
 
-def _record_problems(page, problems):
+def _record_problems(page, problems, local):
     def on_console(message):
         if message.type == "error":
             problems.append(f"console: {message.text}")
@@ -58,7 +59,7 @@ def _record_problems(page, problems):
             problems.append(f"{request.failure}: {request.url}")
 
     def on_request(request):
-        if not request.url.startswith(LOCAL):
+        if not request.url.startswith(local):
             problems.append(f"not local: {request.url}")
 
     page.on("console", on_console)

@@ -1,0 +1,114 @@
+"""A page to drop videos on, for this machine alone: `python -m pages.serve`."""
+
+import argparse
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+
+from utils import UserError, command, set_up_logging
+
+HOST = "127.0.0.1"  # reachable from this machine only
+logger = logging.getLogger(__name__)
+
+
+def load(args):
+    """(a function (path, folder, name) -> line that separates a video, the networks' folder).
+
+    Raises UserError if the networks cannot be used.
+    """
+    import torch
+
+    import separate
+    from engine.build import build_sampling
+    from engine.machine.memory import keep_memory
+    from engine.machine.precision import set_precision
+    from engine.separation.outputs import Request, separate_video
+    from pages.serve.jobs import check_seconds
+
+    num_gpus = min(1, torch.cuda.device_count())
+    if not num_gpus:
+        keep_memory()
+    pixels, options, folder = separate.load(argparse.Namespace(ckpt=args.ckpt, num_gpus=num_gpus, amp="auto"))
+    set_precision(pixels.separator.settings.amp)
+
+    def separate_one(path, folder_out, name):
+        check_seconds(path, args.max_seconds)
+        request = Request(title=name, num_sources=args.num_sources, notes=(f"networks: {folder}",))
+        return separate_video(path, folder_out, pixels, build_sampling(options), request)
+
+    return separate_one, folder
+
+
+def serve(args):
+    """Serve until Ctrl-C."""
+    try:
+        from werkzeug.serving import make_server
+
+        from pages.serve.app import make_app
+    except ModuleNotFoundError as error:
+        raise UserError(f"no {error.name}: pip install -r requirements-serve.txt") from None
+    from pages.serve.jobs import Jobs
+
+    with _listen(args.port) as listener, tempfile.TemporaryDirectory(prefix="serve-") as temporary:
+        separate, folder = load(args)
+        uploads, results = (os.path.join(temporary, name) for name in ("uploads", "results"))
+        os.makedirs(uploads)
+        os.makedirs(args.out or results, exist_ok=True)
+        with Jobs(uploads, args.out or results, separate) as jobs:
+            networks = os.path.basename(os.path.abspath(folder))
+            notes = f"At most {args.max_mb} MB and {args.max_seconds} s.", f"Networks: {networks}"
+            app = make_app(jobs, args.max_mb, notes)
+            port = listener.getsockname()[1]
+            server = make_server(HOST, port, app, threaded=True, fd=listener.fileno())
+            print(f"http://{HOST}:{port}/ takes videos; Ctrl-C ends it", flush=True)
+            server.serve_forever()  # returns on Ctrl-C
+
+
+def _listen(port):
+    try:
+        return socket.create_server((HOST, port))
+    except OSError as error:
+        raise UserError(f"--port {port}: {os.strerror(error.errno)}") from None
+
+
+def _number(low, high):
+    def parse(text):
+        if not text.isdecimal() or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"expected a number from {low} to {high}, found {text!r}")
+        return int(text)
+
+    return parse
+
+
+def _parse(argv):
+    parser = argparse.ArgumentParser(
+        prog="python -m pages.serve",
+        description="A page to drop videos on, for this machine alone.",
+        epilog="example: python -m pages.serve --ckpt ckpt/demo --out out",
+    )
+    add = parser.add_argument
+    add("--ckpt", metavar="FOLDER", help="folder of trained networks, ckpt/ID (the newest in ./ckpt)")
+    add("--out", metavar="FOLDER", help="keep results here (default: they are deleted at the end)")
+    add("--port", type=_number(0, 65535), default=7860, help="0: any free one (%(default)s)")
+    add("--max_mb", type=_number(1, 10**6), default=500, help="size of a video, in MB (%(default)s)")
+    add("--max_seconds", type=_number(1, 4 * 3600), default=600, help="length of a video (%(default)s)")
+    add("--num_sources", type=_number(1, 8), default=2, help="number of sources to find (%(default)s)")
+    return parser.parse_args(argv)
+
+
+@command
+def main(argv=None):
+    """The command."""
+    args = _parse(argv)
+    set_up_logging()
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no line for each request
+    for number in (signal.SIGINT, signal.SIGTERM):  # both end it as Ctrl-C does, also in the background
+        signal.signal(number, signal.default_int_handler)
+    serve(args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
