@@ -19,6 +19,7 @@ COMMANDS = (
     "-m dataset.demo",
     "-m models.download_weights",
     "-m benchmark",
+    "-m pages.serve",
 )
 MODULES = {
     "Pillow": "PIL",

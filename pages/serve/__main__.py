@@ -8,6 +8,8 @@ import socket
 import sys
 import tempfile
 
+import environment  # noqa: F401
+
 from utils import UserError, command, set_up_logging
 
 HOST = "127.0.0.1"  # reachable from this machine only
