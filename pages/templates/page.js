@@ -164,7 +164,7 @@ function showJumps() {
   Object.entries(JUMPS).forEach(([id, choose]) => {
     const row = choose(ranking);
     byId(id).disabled = !row;
-    byId(id).querySelector("b").textContent = row ? row.querySelector(".badge b").textContent : "";
+    byId(id).querySelector("b").textContent = row ? `${row.querySelector(".badge b").textContent} dB` : "";
   });
 }
 
