@@ -21,7 +21,15 @@ from engine.machine.memory import keep_memory
 from engine.machine.precision import set_precision
 from engine.options import model_id, path_val, run_folder, training_options
 from engine.separation.pixels import PixelSeparator
-from engine.training.checkpoint import NETS, find_run, read_history, restore, start_run, weight_files
+from engine.training.checkpoint import (
+    NETS,
+    best_epoch,
+    find_run,
+    read_history,
+    restore,
+    start_run,
+    weight_files,
+)
 from engine.training.train import FOLDER_PAGE, Trainer
 from models.separator import choose_amp
 from utils import command, set_up_logging
@@ -109,17 +117,17 @@ def evaluate(args):
         summary, results = evaluator.run(page, args.num_vis, swapped=True)
         if not distributed.is_main():
             return
-        summary = {"epoch": 0, **summary}
-        found = {}
+        history = read_history(folder)
+        summary = {"epoch": best_epoch(history), **summary}
         if truths:
             pixels = PixelSeparator(separator, args.num_mix)
-            found = {"localisation": localise(pixels, device, build_sampling(args), truths, folder)}
-    write_metrics(folder, summary | found, results)
+            summary["localisation"] = localise(pixels, device, build_sampling(args), truths, folder)
+    write_metrics(folder, summary, results)
     update_scores(folder, summary, path_val(args))
-    write_page(page, summary, results, vars(args), read_history(folder), model_id(args))
+    write_page(page, summary, results, vars(args), history, model_id(args))
     print(summary_line(summary))
-    if found:
-        print(localisation_line(found["localisation"]))
+    if truths:
+        print(localisation_line(summary["localisation"]))
     print(f"scores: {os.path.join(folder, 'metrics.json')}, page: {os.path.join(page, 'index.html')}")
 
 

@@ -197,13 +197,15 @@ def require(view, truth, field, expected, found=None):
 def write_page(folder, rows, summary, options, history, title):
     """Write folder/index.html, whole or not at all.
 
-    rows: what `write_row` returned, in the order to show; their media lie in `folder`.
+    rows: what `write_row` returned, in evaluation order; their media lie in `folder`.
     summary: numbers by name: epoch, num_mixtures, num_failed, num_silent, loss and, in dB, sdr_mixture, sdr,
-    sir, sar, si_sdr, sdr_oracle, sdr_swapped; any may be missing or None.
+    sir, sar, si_sdr, sdr_oracle, sdr_swapped; and localisation, as `engine.evaluation.localisation.localise`
+    returns it; any may be missing or None.
     options: the run's flags and their values.
     history: {"train": {"epoch": [...], "err": [...]}, "val": {"epoch", "err", "sdr", …}}, may be empty.
     """
-    filters = {"decibels": decibels, "place": place, "gain": gain, "shown": shown, "sortable": sortable}
+    filters = {"decibels": decibels, "place": place, "gain": gain, "shown": shown}
+    filters |= {"share": share, "sortable": sortable}
     charts = [chart("Loss", "", history, LOSS_CURVES), chart("Scores", "dB", history, SCORE_CURVES)]
     render(
         folder,
@@ -243,6 +245,11 @@ def gain(scores):
 def sortable(value):
     """A score as JavaScript's Number reads it; empty for None."""
     return "" if value is None else repr(float(value)).replace("inf", "Infinity")
+
+
+def share(value):
+    """A share 0..1 in percent; a dash for None."""
+    return "–" if value is None else f"{100 * value:.0f} %"
 
 
 def place(value):

@@ -14,8 +14,9 @@ def summary_line(summary):
     def value(key, digits=2):
         return "none" if summary.get(key) is None else f"{summary[key]:.{digits}f}"
 
+    epoch = "unknown" if summary["epoch"] is None else summary["epoch"]
     line = (
-        f"[Eval Summary] Epoch: {summary['epoch']}, Loss: {value('loss', 4)}, "
+        f"[Eval Summary] Epoch: {epoch}, Loss: {value('loss', 4)}, "
         f"SDR_mixture: {value('sdr_mixture', 4)}, SDR: {value('sdr', 4)}, "
         f"SIR: {value('sir', 4)}, SAR: {value('sar', 4)}"
     )

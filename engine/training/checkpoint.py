@@ -7,6 +7,7 @@
 import copy
 import glob
 import json
+import math
 import os
 import shutil
 
@@ -149,6 +150,14 @@ def read_history(folder):
         return {}
     except ValueError as error:
         raise UserError(f"{file.name}: not the history of a run: {error}") from None
+
+
+def best_epoch(history):
+    """The epoch of the weights *_best.pth: the first one with the lowest validation loss; None if unknown."""
+    curves = history.get("val", {})
+    points = zip(curves.get("err", ()), curves.get("epoch", ()), strict=False)
+    scored = [(loss, epoch) for loss, epoch in points if loss is not None and math.isfinite(loss)]
+    return min(scored, default=(math.inf, None))[1]
 
 
 def _save(path, value):

@@ -1,7 +1,7 @@
 "use strict";
 
 const rowsBox = document.getElementById("rows");
-const rows = [...rowsBox.querySelectorAll(".row")];
+const rows = [...rowsBox.querySelectorAll(".row")]; // in evaluation order
 const byId = (id) => document.getElementById(id);
 
 // ---- sounds: one at a time, with a playhead in all plots of its row
@@ -9,18 +9,24 @@ const byId = (id) => document.getElementById(id);
 const mediaOf = (player) => player.querySelector("audio, video");
 const allMedia = [...rowsBox.querySelectorAll("audio, video")];
 
+// A sound that another one interrupts starts from its beginning when it is next played.
+function silence(except) {
+  allMedia.forEach((media) => {
+    if (media === except || media.paused) return;
+    media.pause();
+    media.currentTime = 0;
+  });
+}
+
 function playOrPause(player) {
   const media = mediaOf(player);
   if (media.paused) {
+    silence(media);
     // Another click may interrupt play(): not an error.
     media.play().catch((error) => { if (error.name !== "AbortError") throw error; });
   } else {
     media.pause();
   }
-}
-
-function silence(except) {
-  allMedia.forEach((media) => { if (media !== except) media.pause(); });
 }
 
 function drawPlayhead(media) {
@@ -47,8 +53,9 @@ function playFrom(player, share) {
 
 allMedia.forEach((media) => {
   media.addEventListener("play", () => {
-    silence(media);
     showState(media);
+    if (media.paused) return; // the event of a sound that another click has interrupted
+    silence(media);
     drawPlayhead(media);
   });
   media.addEventListener("pause", () => showState(media));
@@ -81,32 +88,51 @@ const direction = byId("direction");
 const category = byId("category");
 let bestFirst = true;
 
-function scoreOf(row) {
-  const value = row.dataset[sort.value];
+function scoreOf(row, key) {
+  const value = row.dataset[key];
   return value === "" ? null : Number(value);
 }
 
-function compare(one, other) {
-  const [a, b] = [scoreOf(one), scoreOf(other)];
-  if (a === null || b === null) return (a === null) - (b === null); // not scored: last in both directions
-  if (a === b) return 0;
-  return a > b === bestFirst ? -1 : 1;
+const isShown = (row) => !row.hidden;
+
+function sortedBy(key, best) {
+  return [...rows].sort((one, other) => {
+    const [a, b] = [scoreOf(one, key), scoreOf(other, key)];
+    if (a === null || b === null) return (a === null) - (b === null); // not scored: last in both directions
+    if (a === b) return 0;
+    return a > b === best ? -1 : 1;
+  });
+}
+
+// The scored rows that are shown, from the highest SDR to the lowest.
+const ranked = () => sortedBy("sdr", true).filter((row) => isShown(row) && scoreOf(row, "sdr") !== null);
+const medianOf = (ranking) => Math.floor(ranking.length / 2);
+
+function nearestToMedian() {
+  const ranking = ranked();
+  const distance = (row) => {
+    const rank = ranking.indexOf(row);
+    return rank < 0 ? rows.length : Math.abs(rank - medianOf(ranking));
+  };
+  return [...rows].sort((one, other) => distance(one) - distance(other));
 }
 
 function sortRows() {
   silence();
-  const sorted = sort.value ? [...rows].sort(compare) : rows;
-  rowsBox.append(...sorted);
-  direction.disabled = !sort.value;
+  const isScore = sort.value !== "" && sort.value !== "typical";
+  if (isScore) rowsBox.append(...sortedBy(sort.value, bestFirst));
+  else rowsBox.append(...(sort.value ? nearestToMedian() : rows));
+  direction.disabled = !isScore;
   direction.textContent = bestFirst ? "best first" : "worst first";
 }
 
 function filterRows() {
   rows.forEach((row) => {
     row.hidden = category.value !== "" && !row.dataset.categories.split(" ").includes(category.value);
-    if (row.hidden) row.querySelectorAll("audio, video").forEach((media) => media.pause());
   });
-  byId("count").textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} mixtures`;
+  byId("count").textContent = `${rows.filter(isShown).length} of ${rows.length} mixtures`;
+  showJumps();
+  sortRows();
 }
 
 sort.addEventListener("change", sortRows);
@@ -116,18 +142,90 @@ direction.addEventListener("click", () => {
   sortRows();
 });
 
-// ---- keyboard
+// ---- folding, and going to a row
 
 let current = null; // the row that keys act on
-rowsBox.addEventListener("focusin", (event) => { current = event.target.closest(".row"); });
+
+const JUMPS = {
+  median: (ranking) => ranking[medianOf(ranking)],
+  best: (ranking) => ranking[0],
+  worst: (ranking) => ranking.at(-1),
+};
+
+function goTo(row) {
+  row.open = true;
+  current = row;
+  row.querySelector("summary").focus({ preventScroll: true });
+  row.scrollIntoView({ block: "start" });
+}
+
+function showJumps() {
+  const ranking = ranked();
+  Object.entries(JUMPS).forEach(([id, choose]) => {
+    const row = choose(ranking);
+    byId(id).disabled = !row;
+    byId(id).querySelector("b").textContent = row ? `${row.querySelector(".badge b").textContent} dB` : "";
+  });
+}
+
+Object.entries(JUMPS).forEach(([id, choose]) => {
+  byId(id).addEventListener("click", () => goTo(choose(ranked())));
+});
+
+const unfold = byId("unfold");
+let unfolded = false;
+unfold.addEventListener("click", () => {
+  unfolded = !unfolded;
+  unfold.textContent = unfolded ? "Fold all" : "Unfold all";
+  rows.forEach((row) => { row.open = unfolded; });
+});
+
+rows.forEach((row) => row.addEventListener("toggle", () => {
+  if (!row.open) row.querySelectorAll("audio, video").forEach((media) => media.pause());
+}));
+
+const rowOfAddress = () => rows.find((row) => `#${row.id}` === location.hash);
+
+window.addEventListener("hashchange", () => {
+  const row = rowOfAddress();
+  if (row) goTo(row);
+});
+
+// ---- the explanation: open until it has been closed once
+
+const HELP_CLOSED = "sound-of-pixels-help-closed";
+const help = byId("help");
+
+function isHelpClosed() {
+  try {
+    return localStorage.getItem(HELP_CLOSED) !== null;
+  } catch {
+    return false; // the browser refuses storage
+  }
+}
+
+function keepHelpClosed() {
+  try {
+    localStorage.setItem(HELP_CLOSED, "1");
+  } catch {
+    // the browser refuses storage: it opens again next time
+  }
+}
+
+help.open = !isHelpClosed();
+help.addEventListener("toggle", () => { if (!help.open) keepHelpClosed(); });
+
+// ---- keyboard
+
+["focusin", "click"].forEach((type) => { // Safari does not focus a button that is clicked
+  rowsBox.addEventListener(type, (event) => { current = event.target.closest(".row"); });
+});
 
 function goToRow(step) {
   const visible = [...rowsBox.querySelectorAll(".row:not([hidden])")];
   const at = visible.indexOf(current);
   const next = at < 0 ? visible[0] : visible[Math.min(Math.max(at + step, 0), visible.length - 1)];
-  if (!next) return;
-  next.focus({ preventScroll: true });
-  next.scrollIntoView({ block: "start" });
+  if (next) goTo(next);
 }
 
 function goToSound(step) {
@@ -150,7 +248,7 @@ function onKey(event) {
   const { key, target } = event;
   const typing = target.closest("select, input, textarea");
   if (event.ctrlKey || event.metaKey || event.altKey || typing) return;
-  const inRow = current !== null && !current.hidden;
+  const inRow = current !== null && current.open && isShown(current);
   if (key === "j") goToRow(1);
   else if (key === "k") goToRow(-1);
   else if (key === "d") toggleTheme();
@@ -158,9 +256,16 @@ function onKey(event) {
   else if (inRow && key === "ArrowRight") goToSound(1);
   else if (inRow && key === "ArrowLeft") goToSound(-1);
   else if (inRow && /^[1-9]$/.test(key)) playPredicted(Number(key));
-  else if (inRow && key === " " && !target.closest("button, a, summary")) playCurrent();
+  else if (inRow && key === " " && !target.closest("button, a, summary:not(.row > summary)")) playCurrent();
   else return;
   event.preventDefault(); // no scrolling
 }
 
 document.addEventListener("keydown", onKey);
+
+// ---- start
+
+filterRows(); // browsers may restore the choices of an earlier visit
+const first = rowOfAddress();
+if (first) goTo(first);
+else if (rows.length) rowsBox.querySelector(".row:not([hidden])").open = true;

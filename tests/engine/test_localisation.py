@@ -263,6 +263,13 @@ def test_metrics_keep_what_they_had(tree, known, tmp_path, monkeypatch, capsys):
             found.append(json.load(file))
     localisation = found[1].pop("localisation")
     assert found[0] == found[1]
+    assert found[0]["epoch"] == 1
     assert [(kind, each["count"]) for kind, each in localisation.items()] == [("duets", 1), ("solos", 1)]
-    assert capsys.readouterr().out.count("[Localisation] duets 1") == 1
+    out = capsys.readouterr().out
+    assert out.count("[Localisation] duets 1") == 1
+    assert out.count("[Eval Summary] Epoch: 1, ") == 2
+    with open(os.path.join(folder, "visualization", "index.html"), encoding="utf-8") as file:
+        page = file.read()
+    assert "epoch 1<" in page
+    assert "Localisation" in page
     assert os.path.isfile(os.path.join(folder, "localisation.csv"))

@@ -98,7 +98,15 @@ def test_a_run_leaves_its_files_and_evaluation_needs_three_of_them(
     for key in ("loss", "sdr", "sir", "sar", "si_sdr", "sdr_mixture", "sdr_oracle"):
         assert scores[key] == pytest.approx(trained[key], abs=1e-3)
     assert "sdr_swapped" in scores
-    assert "[Eval Summary] Epoch: 0, Loss: " in capsys.readouterr().out
+    assert scores["epoch"] is None
+    assert "[Eval Summary] Epoch: unknown, Loss: " in capsys.readouterr().out
+
+
+def test_the_best_epoch_is_the_first_one_with_the_lowest_loss():
+    losses = [0.3, None, 0.2, float("nan"), 0.2, 0.25]
+    assert checkpoint.best_epoch({"val": {"epoch": [1, 2, 3, 4, 5, 6], "err": losses}}) == 3
+    for history in ({}, {"val": {"epoch": [], "err": []}}, {"val": {"epoch": [1], "err": [None]}}):
+        assert checkpoint.best_epoch(history) is None
 
 
 def test_other_options_are_refused_and_nothing_is_touched(tree, tmp_path, no_pool, capsys):

@@ -92,17 +92,132 @@ def test_every_sound_and_video_loads_when_asked(page):
     assert page.evaluate("[...document.querySelectorAll('video')].every(one => one.videoWidth === 64)")
 
 
+# ---- rows: which is open, and the way to the others
+
+
+def open_rows(page):
+    """The names of the unfolded rows, from the top."""
+    return [row.get_attribute("id").removeprefix("row-") for row in page.locator(".row[open]").all()]
+
+
+def test_the_page_opens_on_the_median_mixture(page):
+    assert order(page) == ["0000", "0001", "0003", "0002"]  # SDR 3; then 8 and -2; then not scored
+    assert open_rows(page) == ["0000"]
+    expect(page.locator("#row-0000 .scores")).to_be_visible()
+    expect(page.locator("#row-0003 .scores")).to_be_hidden()
+    expect(page.locator("#row-0003 .badge")).to_have_text("SDR −2.0 dB")
+
+
+def test_buttons_lead_to_the_median_the_best_and_the_worst(page):
+    for name, row in {"Best 8.0": "0001", "Worst −2.0": "0003", "Median 3.0": "0000"}.items():
+        page.get_by_role("button", name=name).click()
+        assert page.evaluate("document.activeElement.closest('.row').id") == f"row-{row}"
+        expect(page.locator(f"#row-{row} .scores")).to_be_in_viewport()
+
+
+def test_the_buttons_follow_the_filter(page):
+    page.get_by_label("Show").select_option(label="a tuba")
+    for name in ("Best 8.0", "Worst 8.0", "Median 8.0"):
+        expect(page.get_by_role("button", name=name)).to_be_enabled()
+
+
+def test_without_scores_the_first_row_is_open_and_there_is_no_best(open_page, tmp_path):
+    rows = [
+        viz.write_row(tmp_path, make_view(name=name, scores=scores_of(None))) for name in ("0000", "0001")
+    ]
+    viz.write_page(tmp_path, rows, {}, {}, {}, "silent")
+    page = open_page(tmp_path / "index.html")
+    assert open_rows(page) == ["0000"]
+    for name in ("Median", "Best", "Worst"):
+        expect(page.get_by_role("button", name=name, exact=True)).to_be_disabled()
+
+
+def test_an_address_with_a_row_opens_that_row(open_page, path_page):
+    page = open_page(path_page)
+    page.goto(f"{path_page.as_uri()}#row-0003")
+    expect(page.locator("#row-0003 .scores")).to_be_in_viewport()
+    page.reload()
+    assert open_rows(page) == ["0003"]
+    expect(page.locator("#row-0003 .scores")).to_be_in_viewport()
+
+
+def test_folding_a_row_stops_its_sound(page):
+    sound(page, 0).click()
+    wait_for_playing(page, 0)
+    page.locator("#row-0000 h2").click()
+    assert open_rows(page) == []
+    wait_for_silence(page)
+    page.locator("#row-0001 h2").click()
+    assert open_rows(page) == ["0001"]
+
+
+def test_all_rows_fold_and_unfold(page):
+    page.get_by_role("button", name="Unfold all").click()
+    assert len(open_rows(page)) == len(ROWS)
+    page.get_by_role("button", name="Fold all", exact=True).click()
+    assert open_rows(page) == []
+
+
+def test_masks_and_the_loss_weighting_are_folded(page):
+    pictures = page.locator("#row-0000 .masks img")
+    assert pictures.count() == 2 * 2 + 1
+    expect(pictures.first).to_be_hidden()
+    page.locator("#row-0000").get_by_text("Masks and loss weighting").click()
+    for picture in pictures.all():
+        expect(picture).to_be_visible()
+    assert open_rows(page) == ["0000"]
+
+
+def test_rows_are_short_on_a_phone_until_they_are_opened(page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    heights = page.evaluate("[...document.querySelectorAll('.row:not([open])')].map(row => row.offsetHeight)")
+    assert len(heights) == 3
+    assert max(heights) < 100  # pixels
+    page.locator("#row-0003 h2").click()
+    assert page.locator("#row-0003").bounding_box()["height"] > 844
+
+
+# ---- sounds
+
+
 def test_starting_one_sound_pauses_the_other(page):
     sound(page, 0).click()
     wait_for_playing(page, 0)
     assert sound(page, 0).get_attribute("aria-pressed") == "true"
     sound(page, 1).click()  # a video
     wait_for_playing(page, 1)
+    page.locator("#row-0001 h2").click()
     sound(page, 2, row="0001").click()
     wait_for_playing(page, 2, row="0001")
     expect(sound(page, 0)).to_have_attribute("aria-pressed", "false")
     sound(page, 2, row="0001").click()
     wait_for_silence(page)
+
+
+def test_video_and_predicted_play_one_after_another_with_each_click(page):
+    for number in [1, 2] * 3:  # at once: neither has loaded
+        sound(page, number).click()
+        expect(sound(page, number)).to_have_attribute("aria-pressed", "true")
+        assert page.evaluate(f"{PLAYING}.length") == 1
+    wait_for_playing(page, 2)
+    for number in (1, 2, 1):
+        sound(page, number).click()
+        wait_for_playing(page, number)
+
+
+def test_a_sound_that_another_one_interrupts_starts_anew(page):
+    times = "document.querySelectorAll('#row-0000 audio, #row-0000 video')[1].currentTime"
+    sound(page, 1).click()
+    page.wait_for_function(f"{times} > 0.5")
+    sound(page, 2).click()
+    wait_for_playing(page, 2)
+    assert page.evaluate(times) == 0
+    page.evaluate(f"{times} = 2")
+    sound(page, 1).click()
+    wait_for_playing(page, 1)
+    sound(page, 1).click()  # its own button: it will go on from here
+    wait_for_silence(page)
+    assert page.evaluate(times) >= 2
 
 
 def test_playhead_follows_and_a_click_on_a_spectrogram_jumps(page):
@@ -126,7 +241,7 @@ def test_heat_map_can_be_hidden(page):
 
 
 def test_sorting(page):
-    assert order(page) == ["0000", "0001", "0002", "0003"]
+    assert order(page) == ["0000", "0001", "0003", "0002"]
     page.get_by_label("Sort by").select_option("sdr")
     assert order(page) == ["0001", "0000", "0003", "0002"]  # not scored: last
     page.get_by_role("button", name="best first").click()
@@ -138,6 +253,8 @@ def test_sorting(page):
     assert order(page) == ["0003", "0000", "0001", "0002"]
     page.get_by_label("Sort by").select_option("")
     assert order(page) == ["0000", "0001", "0002", "0003"]
+    page.get_by_label("Sort by").select_option("nearest to the median")
+    assert order(page) == ["0000", "0001", "0003", "0002"]
 
 
 def test_filtering(page):
@@ -145,7 +262,7 @@ def test_filtering(page):
     assert order(page) == ["0001"]
     assert page.locator("#count").inner_text() == "1 of 4 mixtures"
     page.get_by_label("Show").select_option(label="instrument0")
-    assert order(page) == ["0000", "0002", "0003"]
+    assert order(page) == ["0003", "0000", "0002"]  # the median of an even number: the lower of the two
     page.get_by_label("Show").select_option(label="all instruments")
     assert len(order(page)) == 4
 
@@ -164,15 +281,17 @@ def test_theme(page):
     assert page.evaluate(ground) == dark
 
 
-def test_keyboard(page):
-    def focused():
-        return page.evaluate("document.activeElement.closest('.row')?.id")
+def focused(page):
+    return page.evaluate("document.activeElement.closest('.row')?.id")
 
+
+def test_keyboard(page):
     page.keyboard.press("j")
     page.keyboard.press("j")
-    assert focused() == "row-0001"
+    assert focused(page) == "row-0001"
+    assert open_rows(page) == ["0000", "0001"]
     page.keyboard.press("k")
-    assert focused() == "row-0000"
+    assert focused(page) == "row-0000"
     outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     assert outline != "none"
     page.keyboard.press("Space")
@@ -189,11 +308,33 @@ def test_keyboard(page):
     wait_for_playing(page, 2)
 
 
+def test_space_and_enter_on_the_head_of_a_row(page):
+    page.locator("#row-0001 > summary").focus()
+    page.keyboard.press("Space")  # a folded row unfolds
+    assert open_rows(page) == ["0000", "0001"]
+    page.keyboard.press("Space")
+    wait_for_playing(page, 0, row="0001")
+    page.keyboard.press("Enter")
+    assert open_rows(page) == ["0000"]
+    wait_for_silence(page)
+
+
+def test_space_on_other_controls_does_what_they_are_for(page):
+    page.keyboard.press("j")
+    page.locator("#help > summary").focus()
+    page.keyboard.press("Space")
+    assert not page.evaluate("document.getElementById('help').open")
+    page.locator("#row-0000 .masks > summary").focus()
+    page.keyboard.press("Space")
+    assert page.evaluate("document.querySelector('#row-0000 .masks').open")
+    wait_for_silence(page)
+
+
 def test_keyboard_skips_hidden_rows(page):
     page.get_by_label("Show").select_option(label="instrument0")
-    page.locator("#row-0000 h2").click()
     page.keyboard.press("j")
-    assert page.evaluate("document.activeElement.id") == "row-0002"
+    page.keyboard.press("j")
+    assert focused(page) == "row-0000"  # after 0003; 0001 is hidden
 
 
 @pytest.mark.parametrize("width", [390, 820, 1400])
@@ -202,8 +343,55 @@ def test_nothing_overflows_horizontally(page, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_help_and_options_unfold(page):
-    page.get_by_text("How to read and use this page").click()
-    expect(page.get_by_text("next, previous row")).to_be_visible()
+def test_nothing_overflows_when_all_is_open(page):
+    page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    for width in (390, 820, 1400):
+        page.set_viewport_size({"width": width, "height": 844})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_options_unfold(page):
     page.get_by_text("Options of this run").click()
     expect(page.get_by_text("MUSIC", exact=True)).to_be_visible()
+
+
+# ---- the explanation
+
+
+def test_the_explanation_is_open_until_it_has_been_closed_once(page):
+    text = page.get_by_text("Each row", exact=True)
+    for _ in range(2):
+        expect(text).to_be_visible()
+        page.reload()
+    page.get_by_text("How to read and use this page").click()
+    expect(text).to_be_hidden()
+    for _ in range(2):
+        page.reload()
+        expect(text).to_be_hidden()
+    page.get_by_text("How to read and use this page").click()
+    expect(text).to_be_visible()
+
+
+REFUSALS = {
+    "access": "Object.defineProperty(window, 'localStorage', { get() { throw new Error('refused'); } })",
+    "writing": "Storage.prototype.setItem = () => { throw new Error('refused'); }",
+}
+
+
+@pytest.mark.parametrize("refused", REFUSALS)
+def test_the_explanation_works_where_storage_is_refused(page, refused):
+    page.add_init_script(REFUSALS[refused])
+    page.reload()
+    text = page.get_by_text("Each row", exact=True)
+    expect(text).to_be_visible()
+    page.get_by_text("How to read and use this page").click()
+    expect(text).to_be_hidden()
+    assert open_rows(page) == ["0000"]
+    page.reload()
+    expect(text).to_be_visible()
+
+
+def test_no_keys_are_explained_where_there_is_no_mouse(open_page, path_page):
+    page = open_page(path_page, is_mobile=True, has_touch=True, viewport={"width": 390, "height": 844})
+    expect(page.get_by_text("Each row", exact=True)).to_be_visible()
+    expect(page.get_by_text("stop all sound")).to_be_hidden()

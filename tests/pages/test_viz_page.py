@@ -2,6 +2,7 @@
 
 import html.parser
 import os
+import re
 
 import numpy as np
 import pytest
@@ -105,6 +106,38 @@ def test_page_shows_summary_and_options(tmp_path):
     for shown in ("MUSIC-2mix", "epoch 12", "256", "0.2703", "7.2", "14.0", "40 80", "bce"):
         assert shown in text
     assert "swapped" not in text
+
+
+DUETS = {
+    "count": 12,
+    "failed": 1,
+    "pointing": 0.958,
+    "pointing_chance": 0.324,
+    "energy_in_box": 0.626,
+    "sdr_boxes": 12.24,
+    "sdr_automatic": None,
+    "sdr_mixture": -0.75,
+}
+
+
+def test_page_shows_localisation(tmp_path):
+    solos = {"count": 42, "failed": 0, "pointing": 0.976, "pointing_chance": 0.393, "energy_in_box": None}
+    page = write_page(tmp_path, [], {"localisation": {"duets": DUETS, "solos": solos}})
+    shown = " ".join(re.sub("<[^>]+>", " ", page).split())
+    for part in ("Duets 12 videos, 1 failed", "In its box 96 %", "By chance 32 %", "Energy in its box 63 %"):
+        assert part in shown
+    for part in ("SDR at boxes 12.2 dB", "SDR of mixture −0.8 dB", "Solos 42 videos", "In its box 98 %"):
+        assert part in shown
+    assert "boxes unknown" not in shown.split("Solos")[0]
+    assert "failed" not in shown.split("Solos")[1].split("How to read")[0]
+
+
+def test_no_localisation_no_words_about_it(tmp_path):
+    assert "Localisation" not in write_page(tmp_path, [])
+
+
+def test_of_an_unknown_epoch_the_page_says_nothing(tmp_path):
+    assert "epoch" not in Tags(write_page(tmp_path, [], {"epoch": None})).text
 
 
 # ---- learning curves
