@@ -17,7 +17,6 @@ import os
 from typing import NamedTuple
 
 import numpy as np
-import scipy.signal
 import soundfile
 
 from pages.media import (
@@ -140,8 +139,10 @@ class PageWriter:
             return None
         wav = wav * (PEAK / peak)
         if self.rate_coded != self.rate:
+            from scipy import signal  # here: it takes a second, and most pages do not need it
+
             divisor = math.gcd(self.rate_coded, self.rate)
-            wav = scipy.signal.resample_poly(wav, self.rate_coded // divisor, self.rate // divisor)
+            wav = signal.resample_poly(wav, self.rate_coded // divisor, self.rate // divisor)
         mp3 = encode_mp3(wav, self.rate_coded, self.kilobits)
         return [peak / PEAK / MP3_GAIN, base64.b64encode(mp3).decode()]
 
