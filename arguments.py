@@ -4,21 +4,26 @@ import argparse
 import os
 
 from engine.options import (
+    FILE_OPTIONS,
     HALVINGS,
     check_no_weights,
     check_spectrogram,
     check_together,
     check_values,
-    run_folder,
     saved_options,
     training_options,
 )
 from engine.presets import PRESETS
-from utils import UserError
+from engine.runs import find_named
+from utils import Parser, UserError
 
 MAX_GPUS = 4
 MAX_WORKERS = 48
 AMPS = ("auto", "off", "bf16", "fp16")
+EXAMPLES = """
+python main.py --preset small --id demo --list_train data/demo/train.csv --list_val data/demo/val.csv
+python main.py --mode eval --id demo --list_val data/demo/val.csv
+"""
 GROUPS = {
     "run": "name, mode and output of the run",
     "networks": "architectures and initial weights",
@@ -33,13 +38,11 @@ GROUPS = {
 def make_parser(gpus_present=0, processes=(1, 1)):
     """The parser of main.py's flags.
 
-    gpus_present: GPUs that this process may use, the default of --num_gpus up to 4.
+    gpus_present: GPUs that this process may use, the default of --num_gpus up to 4; None: not known yet.
     processes: number of processes, and number of them on this machine.
     """
-    parser = argparse.ArgumentParser(
-        description="Train (default) or evaluate The Sound of Pixels on the clips of index files.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    text = "Train (default) or evaluate The Sound of Pixels on the clips of index files."
+    parser = Parser(EXAMPLES, show_defaults=True, description=text)
     groups = {name: parser.add_argument_group(name, text) for name, text in GROUPS.items()}
     _add_run(groups["run"])
     _add_networks(groups["networks"])
@@ -56,7 +59,13 @@ def make_parser(gpus_present=0, processes=(1, 1)):
 
 def _add_run(group):
     add = group.add_argument
-    add("--id", default="", help="training: prefix of the model's name; evaluation: the whole name")
+    add(
+        "--id",
+        default="",
+        help="name of the run. Without --preset, or with the preset published, its folder's name goes on "
+        "with the main options; otherwise the folder is ID, or ID-2 if another run has that name. "
+        "Evaluation: the folder's name in --ckpt, or the start of it",
+    )
     add(
         "--preset",
         choices=tuple(PRESETS),
@@ -271,10 +280,9 @@ def _add_schedule(group):
 
 def _add_machine(group, gpus_present, processes_here):
     add = group.add_argument
-    num_gpus = min(gpus_present, MAX_GPUS)
     add(
         "--num_gpus",
-        default=num_gpus,
+        default=None if gpus_present is None else min(gpus_present, MAX_GPUS),
         type=int,
         help="GPUs to use, 0: CPU; default: all, at most 4, or one per torchrun process",
     )
@@ -314,8 +322,10 @@ def _add_machine(group, gpus_present, processes_here):
 def parse_args(argv=None, gpus_present=0, processes=(1, 1)):
     """Parse and check `argv` (a list of str; None: the command line); the result is not modified later.
 
-    gpus_present, processes: see `make_parser`. Defaults come from the preset; in evaluation, those of the
-    networks' options come from the run's saved options. Invalid options exit with argparse's one-line error.
+    gpus_present, processes: see `make_parser`; what depends on unknown GPUs is not checked. Defaults come
+    from the preset; in evaluation, those of the networks' options come from the run's saved options, and --id
+    becomes the whole name of its folder. Invalid options exit with a one-line error. Raises UserError if
+    there is no such run.
     """
     parser = make_parser(gpus_present, processes)
     args = parser.parse_args(argv)
@@ -323,9 +333,12 @@ def parse_args(argv=None, gpus_present=0, processes=(1, 1)):
     if args.mode == "eval":
         if not args.id:
             parser.error("--mode eval needs --id: the name of a folder in --ckpt")
-        defaults = defaults | saved_options(run_folder(args))
+        run = find_named(args.ckpt, args.id)
+        defaults = defaults | _saved_options(parser, os.path.join(args.ckpt, run))
     parser.set_defaults(**defaults)
     args = parser.parse_args(argv)
+    if args.mode == "eval":
+        args.id = run
     check_values(parser, args, gpus_present)
     check_together(parser, args)
     return args
@@ -340,22 +353,23 @@ def changed_options(args):
     return {key: value for key, value in options.items() if value != defaults[key] and key not in skipped}
 
 
-def add_network_flags(parser):
+def add_network_flags(parser, in_help=True):
     """Add the flags that describe networks and their input; flags not given are missing from the result."""
-    group = parser.add_argument_group("networks", "only for checkpoints of older code, without options.json")
+    texts = ("networks", "only for checkpoints of older code, without options.json") if in_help else ()
+    group = parser.add_argument_group(*texts)
     for add_group in (_add_networks, _add_masks, _add_sampling):
-        add_group(_Optional(group))
+        add_group(_Optional(group, {} if in_help else {"help": argparse.SUPPRESS}))
 
 
 class _Optional:
     """An argument group whose flags have no defaults."""
 
-    def __init__(self, group):
-        self._group = group
+    def __init__(self, group, changes):
+        self._group, self._changes = group, changes | {"default": argparse.SUPPRESS}
 
     def add_argument(self, *names, **options):
         """Add the flag without its default."""
-        return self._group.add_argument(*names, **(options | {"default": argparse.SUPPRESS}))
+        return self._group.add_argument(*names, **(options | self._changes))
 
 
 def network_options(args, folder):
@@ -363,15 +377,22 @@ def network_options(args, folder):
 
     Raises UserError if the saved options cannot be read, or if the options are invalid.
     """
-    defaults = vars(make_parser().parse_args([]))
-    options = argparse.Namespace(**(defaults | saved_options(folder) | vars(args)))
-    check_no_weights(_Refusal, options, "networks are read from --ckpt")
-    check_values(_Refusal, options, options.num_gpus)
-    check_spectrogram(_Refusal, options)
+    parser = make_parser()
+    defaults = vars(parser.parse_args([]))
+    options = argparse.Namespace(**(defaults | _saved_options(parser, folder) | vars(args)))
+    check_no_weights(Refusal, options, "networks are read from --ckpt")
+    check_values(Refusal, options, options.num_gpus)
+    check_spectrogram(Refusal, options)
     return options
 
 
-class _Refusal:
+def _saved_options(parser, folder):
+    saved = saved_options(folder)
+    parser.check_saved(saved, os.path.join(folder, FILE_OPTIONS))
+    return saved
+
+
+class Refusal:
     """Replaces the parser where the checked options are not a command line."""
 
     @staticmethod

@@ -15,8 +15,13 @@ from dataset.indexing.check import check_lists, count_cases, report
 from dataset.indexing.mixtures import draw_mixtures
 from dataset.indexing.split import PARTS, draw, read_split, split, videos_of
 from dataset.indexing.tree import CATEGORIES, SOUND_UNREADABLE, find_clips
-from utils import UserError, command, set_up_logging
+from utils import Parser, UserError, command, set_up_logging
 
+EXAMPLES = """
+python create_index_files.py
+python create_index_files.py --root_audio my_data/audio --root_frame my_data/frames --path_output my_data
+python create_index_files.py --check data/train.csv data/val.csv
+"""
 TRAINSET_RATIO = 0.8
 ROOT_FRAME, ROOT_FRAME_OLD = "./data/frames", "./data/frame"
 MIXTURES = {2: "val_mix2.csv", 3: "val_mix3.csv"}  # by clips per mixture
@@ -187,9 +192,7 @@ def _part(text):
 
 
 def _parse(argv):
-    parser = argparse.ArgumentParser(
-        description="Write index files from folders of audio and frames, or check them."
-    )
+    parser = Parser(EXAMPLES, description="Write index files of folders of audio and frames, or check them.")
     _add_trees(parser.add_argument_group("input").add_argument)
     _add_split(parser.add_argument_group("output").add_argument)
     _add_check(parser.add_argument_group("check").add_argument)

@@ -5,9 +5,16 @@ import os
 
 import environment  # noqa: F401
 
+from arguments import changed_options, parse_args
+from utils import command, set_up_logging
+
+if __name__ == "__main__" and "TORCHELASTIC_RUN_ID" not in os.environ:
+    # Answers --help and mistakes before the imports below, which take seconds. Processes of torchrun first
+    # agree on the one that prints.
+    command(parse_args)(gpus_present=None)
+
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from arguments import changed_options, parse_args
 from dataset.index import read_index, read_mixtures, shared_ids
 from engine.build import build_optimizer, build_sampling, build_separator, parallelize
 from engine.card import Card, code_version, update_scores
@@ -19,7 +26,8 @@ from engine.loaders import build_train_loader, build_val_loader
 from engine.machine import distributed
 from engine.machine.memory import keep_memory
 from engine.machine.precision import set_precision
-from engine.options import model_id, path_val, run_folder, training_options
+from engine.options import path_val, run_folder, training_options
+from engine.runs import title
 from engine.separation.pixels import PixelSeparator
 from engine.training.checkpoint import (
     NETS,
@@ -32,7 +40,6 @@ from engine.training.checkpoint import (
 )
 from engine.training.train import FOLDER_PAGE, Trainer
 from models.separator import choose_amp
-from utils import command, set_up_logging
 
 NUM_NAMED = 5  # videos listed in a warning
 
@@ -54,14 +61,14 @@ def train(args):
         separator = build_separator(args, weights, args.pretrained)
     model, device = parallelize(separator, args.num_gpus)
     optimizer = build_optimizer(args, separator)
+    start_run(folder, args, state)
     if not state:
-        start_run(folder, args)
         distributed.mark_begun()
     logger.info("run %s on %s, %d clips to train on", folder, device, len(train_loader.dataset.clips))
     with make_pool(args.workers) as pool:
         evaluator = Evaluator(model, separator, device, val_loader, pool, path_val(args), args.bss)
         shared = distributed.share_gradients(model, device, args.sync_bn)
-        card = make_card(args, train_loader.dataset.clips, val_loader.dataset.clips)
+        card = make_card(args, folder, train_loader.dataset.clips, val_loader.dataset.clips)
         trainer = Trainer(args, folder, shared, separator, device, optimizer, train_loader, evaluator, card)
         if state:
             restore(state, trainer)
@@ -71,10 +78,10 @@ def train(args):
         print(f"done: {folder}; look at {os.path.join(folder, FOLDER_PAGE, 'index.html')}")
 
 
-def make_card(args, train, val):
+def make_card(args, folder, train, val):
     """What the run's model card says besides scores; train, val: lists of Clip."""
     options, changed = training_options(args), changed_options(args)
-    return Card(run_folder(args), options, args.preset, changed, train, val, code_version())
+    return Card(folder, options, args.preset, changed, train, val, code_version())
 
 
 def check_processes(args, state, *clips):
@@ -124,7 +131,7 @@ def evaluate(args):
             summary["localisation"] = localise(pixels, device, build_sampling(args), truths, folder)
     write_metrics(folder, summary, results)
     update_scores(folder, summary, path_val(args))
-    write_page(page, summary, results, vars(args), history, model_id(args))
+    write_page(page, summary, results, vars(args), history, title(folder))
     print(summary_line(summary))
     if truths:
         print(localisation_line(summary["localisation"]))

@@ -7,21 +7,18 @@ import sys
 
 import environment  # noqa: F401
 
-import torch
-from tqdm.contrib.logging import logging_redirect_tqdm
-
-from arguments import AMPS, add_network_flags, network_options
-from dataset.index import VIDEO_SUFFIXES, find_videos
-from engine.build import build_sampling, build_separator
-from engine.machine.memory import keep_memory
-from engine.machine.precision import set_precision
+from arguments import AMPS, Refusal, add_network_flags, network_options
+from dataset.index import PICTURE_SUFFIXES, VIDEO_SUFFIXES, find_videos
 from engine.options import check_precision
-from engine.separation.outputs import Request, read_outputs, separate_video
-from engine.separation.pixels import PixelSeparator
-from engine.separation.unpack import PICTURE_SUFFIXES
-from engine.training.checkpoint import newest_run, weight_files
-from pages import listen
-from utils import UserError, command, progress, set_up_logging
+from engine.runs import find_named, newest_run
+from utils import Parser, UserError, command, progress, set_up_logging
+
+# Functions import what needs torch, so that --help and mistakes are answered at once.
+
+EXAMPLES = """
+python separate.py duet.mp4 --num_sources 2
+python separate.py videos/ --ckpt ckpt/demo --out pages
+"""
 
 logger = logging.getLogger(__name__)
 
@@ -34,23 +31,62 @@ def separate(path, ckpt=None, out="out", num_gpus=None, amp="auto", **request):
     amp: as --amp; request: fields of `engine.separation.outputs.Request`, e.g. num_sources, points, boxes.
     Returns a `Separated`. Raises UserError if the networks or the video cannot be used.
     """
-    num_gpus = min(1, torch.cuda.device_count()) if num_gpus is None else num_gpus
-    pixels, options, folder = load(argparse.Namespace(ckpt=ckpt, num_gpus=num_gpus, amp=amp))
+    from engine.build import build_sampling
+    from engine.separation.outputs import Request, read_outputs, separate_video
+    from engine.separation.unpack import check_input
+
+    path = os.fspath(path)
+    try:
+        check_input(path, request.get("path_sound"))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    args = argparse.Namespace(ckpt=ckpt, num_gpus=count_gpus(num_gpus), amp=amp)
+    pixels, options, folder = load(args)
     target = os.path.join(out, os.path.splitext(os.path.basename(path))[0])
     request = Request(notes=(f"networks: {folder}",), **request)
-    separate_video(os.fspath(path), target, pixels, build_sampling(options), request)
+    separate_video(path, target, pixels, build_sampling(options), request)
     return read_outputs(target)
 
 
 def load(args):
     """(networks as a PixelSeparator on their device, the options they were trained with, their folder)."""
-    here = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ckpt")
-    folder = args.ckpt or newest_run("./ckpt" if os.path.isdir("./ckpt") else here)
+    import torch
+
+    from engine.build import build_separator
+    from engine.separation.pixels import PixelSeparator
+    from engine.training.checkpoint import weight_files
+
+    folder = find_networks(args.ckpt)
     options = network_options(args, folder)
     pixels = PixelSeparator(build_separator(options, weight_files(folder)), options.num_mix)
     device = torch.device("cuda" if args.num_gpus else "cpu")
     logger.info("networks of %s on %s", folder, device)
     return pixels.to(device), options, folder
+
+
+def find_networks(ckpt):
+    """The folder of networks that --ckpt means: a folder, or the start of the only one that begins so.
+
+    None is the newest run. Raises UserError, listing what there is, if none or several fit.
+    """
+    here = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ckpt")
+    root = "./ckpt" if os.path.isdir("./ckpt") else here
+    if not ckpt:
+        return newest_run(root)
+    if os.path.isdir(ckpt):
+        return ckpt
+    folder, name = os.path.split(os.path.normpath(ckpt))
+    return os.path.join(folder or root, find_named(folder or root, name))
+
+
+def count_gpus(num_gpus):
+    """GPUs to use, 0 or 1, for --num_gpus; None: 1 if there is one. Raises UserError if there is none."""
+    import torch
+
+    present = torch.cuda.device_count()
+    if num_gpus and not present:
+        raise UserError("--num_gpus: 1 asked for, 0 found; 0 uses the CPU")
+    return min(1, present) if num_gpus is None else num_gpus
 
 
 def place_videos(paths, out):
@@ -88,11 +124,48 @@ def _videos_in(root, out):
     return found
 
 
+def usable(videos, args):
+    """Those of `videos`, see `place_videos`, that can be separated, as far as is known before; names others.
+
+    Files in folders are not checked: there may be many.
+    """
+    from engine.separation.unpack import check_input
+
+    found = []
+    for path, name in videos:
+        try:
+            if path in args.videos:
+                check_input(path, args.audio)
+        except (UserError, OSError) as error:
+            print(f"failed: {path}: {error}", file=sys.stderr)
+            continue
+        found.append((path, name))
+    return found
+
+
 def separate_all(args):
     """Separate all videos; returns 1 if one of them could not be, else 0."""
-    videos = place_videos(args.videos, args.out)
-    if args.audio and len(videos) > 1:
-        raise UserError(f"--audio goes with one picture, found {len(videos)} files")
+    asked = place_videos(args.videos, args.out)
+    if args.audio and len(asked) > 1:
+        raise UserError(f"--audio goes with one picture, found {len(asked)} files")
+    folder = find_networks(args.ckpt)
+    videos = usable(asked, args)
+    if not videos:
+        return 1
+    args = argparse.Namespace(**vars(args) | {"num_gpus": count_gpus(args.num_gpus), "ckpt": folder})
+    check_precision(Refusal, args)
+    failed = _separate_all(args, videos)
+    return int(failed or len(videos) < len(asked))
+
+
+def _separate_all(args, videos):
+    """Separate the videos that `place_videos` found; True if one of them could not be."""
+    from engine.build import build_sampling
+    from engine.machine.memory import keep_memory
+    from engine.machine.precision import set_precision
+    from engine.separation.outputs import Request, separate_video
+    from pages import listen
+
     if not args.num_gpus:
         keep_memory()
     pixels, options, folder = load(args)
@@ -121,7 +194,7 @@ def separate_all(args):
     if len(videos) > 1 and entries:
         listen.write_gallery(args.out, entries)
         print(f"all of them: {os.path.join(args.out, 'index.html')}")
-    return int(num_failed > 0)
+    return num_failed > 0
 
 
 def _numbers(count):
@@ -143,13 +216,20 @@ def _count(text):
     return int(text)
 
 
-def _make_parser():
+class _HelpAll(argparse.Action):
+    def __call__(self, parser, *others):
+        """Print the help with the flags of add_network_flags."""
+        _make_parser(in_help=True).print_help()
+        parser.exit()
+
+
+def _make_parser(in_help=False):
     suffixes = ", ".join(VIDEO_SUFFIXES + PICTURE_SUFFIXES)
     flag = argparse.BooleanOptionalAction
-    parser = argparse.ArgumentParser(description="Hear each place of a video by itself.")
+    parser = Parser(EXAMPLES, description="Hear each place of a video by itself.")
     add = parser.add_argument
     add("videos", nargs="+", metavar="VIDEO", help=f"file ({suffixes}), or a folder of videos")
-    add("--ckpt", metavar="FOLDER", help="folder of trained networks, ckpt/ID (the newest in ./ckpt)")
+    add("--ckpt", metavar="FOLDER", help="folder of trained networks, or the start of ID in ckpt/ID (newest)")
     add("--out", default="out", help="folder to write <video>/index.html in (%(default)s)")
     add("--audio", metavar="FILE", help="the sound for a picture instead of a video")
     add("--num_sources", type=_count, default=2, help="number of sources to find (%(default)s)")
@@ -161,11 +241,12 @@ def _make_parser():
     add("--consistent", default=True, action=flag, help=text)
     text = "samples/s of the outputs: the video's own (default) or the networks'"
     add("--rate", default="video", choices=("video", "network"), help=text)
-    gpus = min(1, torch.cuda.device_count())
-    add("--num_gpus", type=int, default=gpus, help="1: GPU, 0: CPU (%(default)s)")
+    add("--num_gpus", type=int, choices=(0, 1), help="1: GPU, 0: CPU (1 if there is one)")
     text = "precision; auto: bf16 where the hardware supports it (%(default)s)"
     add("--amp", default="auto", choices=AMPS, help=text)
-    add_network_flags(parser)
+    text = "also show the flags for checkpoints of older code, without options.json"
+    add("--help_all", "--help-all", action=_HelpAll, nargs=0, help=text)
+    add_network_flags(parser, in_help)
     return parser
 
 
@@ -175,8 +256,6 @@ def _parse(argv):
     if args.points and args.boxes:
         parser.error("--points and --boxes: one of them")
     check_precision(parser, args)
-    if not 0 <= args.num_gpus <= min(1, torch.cuda.device_count()):
-        parser.error(f"--num_gpus: {args.num_gpus} asked for, {torch.cuda.device_count()} found, one is used")
     return args
 
 
@@ -185,6 +264,9 @@ def main(argv=None):
     """The command; exit status 1 if a video could not be separated."""
     args = _parse(argv)
     set_up_logging()
+
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
     with logging_redirect_tqdm():
         return separate_all(args)
 

@@ -1,7 +1,9 @@
 """Small helpers with no better home."""
 
+import argparse
 import contextlib
 import contextvars
+import difflib
 import functools
 import io
 import json
@@ -13,7 +15,6 @@ import tempfile
 import threading
 import time
 
-import imageio_ffmpeg
 from tqdm import tqdm
 
 EXIT_USER_ERROR = 2  # the same as argparse's
@@ -49,6 +50,54 @@ def command(main):
             sys.exit(EXIT_INTERRUPTED)
 
     return wrapper
+
+
+class _DefaultsFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Shows the examples as they are written, and the defaults of all flags that have one."""
+
+    def _get_help_string(self, action):
+        return action.help if action.default is None else super()._get_help_string(action)
+
+
+class Parser(argparse.ArgumentParser):
+    """The parser of a command: a mistake is one line on stderr, and the help ends with examples.
+
+    examples: one command per line; show_defaults: whether the help adds them to each flag.
+    """
+
+    def __init__(self, examples, show_defaults=False, **options):
+        lines = "\n".join(f"  {line}" for line in examples.strip().splitlines())
+        formatter = _DefaultsFormatter if show_defaults else argparse.RawDescriptionHelpFormatter
+        super().__init__(epilog=f"examples:\n{lines}", formatter_class=formatter, **options)
+
+    def parse_args(self, args=None, namespace=None):
+        """Parse `args`; a flag that does not exist is an error that names the nearest one."""
+        args, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._suggestion(unknown)}")
+        return args
+
+    def check_saved(self, values, where):
+        """Raise UserError, naming `where`, unless saved values of flags are of their types and choices."""
+        for action in (action for action in self._actions if action.dest in values):
+            value = values[action.dest]
+            kinds = (int, float) if action.type is float else (action.type or str,)
+            wanted = " or ".join(kind.__name__ for kind in kinds)
+            if type(value) in kinds and action.choices:
+                wanted = f"one of {', '.join(map(str, action.choices))}"
+            if type(value) not in kinds or (action.choices and value not in action.choices):
+                raise UserError(f"{where}: {action.dest}: expected {wanted}, found {value!r}")
+
+    def _suggestion(self, unknown):
+        wrong = next((word.partition("=")[0] for word in unknown if word.startswith("-")), None)
+        near = difflib.get_close_matches(wrong or "", self._option_string_actions, 1)
+        if near:
+            return f"; did you mean {near[0]}?"
+        return f"; {self.prog} --help lists all flags"
+
+    def error(self, message):
+        """Exit with the message as one line, without the usage."""
+        self.exit(EXIT_USER_ERROR, f"error: {message}\n")
 
 
 def set_up_logging(level=logging.INFO):
@@ -182,6 +231,8 @@ def watch_progress(watcher):
 
 def path_ffmpeg():
     """The path of the ffmpeg that imageio-ffmpeg bundles or finds. Raises UserError if there is none."""
+    import imageio_ffmpeg  # here: --help and mistakes are answered without it
+
     try:
         return imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError as error:

@@ -13,6 +13,7 @@ from utils import UserError, replacing, walk
 NUM_COLUMNS = 3  # per clip
 ERRORS = "surrogateescape"  # preserves the bytes of file names that are not UTF-8
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v")
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")  # that can stand for a video, with a sound
 AUDIO_SUFFIXES = (".wav", ".mp3")  # the first is preferred
 SUFFIXES = re.compile(f"({'|'.join(map(re.escape, VIDEO_SUFFIXES + AUDIO_SUFFIXES))})+\\Z", re.IGNORECASE)
 

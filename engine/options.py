@@ -3,6 +3,7 @@
 Does not import torch, so that `arguments` imports quickly.
 """
 
+import itertools
 import json
 import os
 
@@ -73,11 +74,12 @@ LATER_OPTIONS = {
 
 
 def check_values(parser, args, gpus_present):
-    """Check each option's value, and that this machine has the GPUs."""
+    """Check each option's value, and that this machine has the GPUs; gpus_present None: not known yet."""
     for key, least in AT_LEAST.items():
-        if not getattr(args, key) >= least:  # also refuses NaN
-            parser.error(f"--{key}: expected {least} or more, found {getattr(args, key)}")
-    if args.num_gpus > gpus_present:
+        value = getattr(args, key)
+        if value is not None and not value >= least:  # also refuses NaN
+            parser.error(f"--{key}: expected {least} or more, found {value}")
+    if gpus_present is not None and args.num_gpus > gpus_present:
         each = "; each torchrun process uses one" if args.num_processes > 1 else ""
         parser.error(f"--num_gpus: {args.num_gpus} requested, {gpus_present} found{each}; 0 uses the CPU")
     if args.num_val == 0 or args.num_val < -1:
@@ -104,9 +106,9 @@ def check_together(parser, args):
         check_no_weights(parser, args, "--mode eval scores the networks in ckpt/ID")
     check_precision(parser, args)
     check_frame(parser, args)
-    if args.compile and args.num_gpus > 1:
+    if args.compile and (args.num_gpus or 0) > 1:
         parser.error("--compile works with one GPU per process: use torchrun for several GPUs")
-    if args.sync_bn and args.num_gpus > 1:
+    if args.sync_bn and (args.num_gpus or 0) > 1:
         parser.error("--sync_bn with several GPUs needs torchrun, which starts a process per GPU")
     if args.stft_hop > args.stft_frame // 2:
         parser.error("--stft_hop: at most half of --stft_frame, or the STFT cannot be inverted")
@@ -135,8 +137,8 @@ def check_no_weights(parser, args, why):
 
 
 def check_precision(parser, args):
-    """Check that the device supports --amp."""
-    if args.amp == "fp16" and not args.num_gpus:
+    """Check that the device supports --amp; num_gpus None: not known yet."""
+    if args.amp == "fp16" and args.num_gpus == 0:
         parser.error("--amp fp16 needs a GPU; bf16 works on the CPU too")
 
 
@@ -162,11 +164,23 @@ def check_spectrogram(parser, args):
         parser.error(f"{freqs} frequencies: {args.arch_sound} needs a multiple of {step}, see --stft_frame")
 
 
+def has_short_name(args):
+    """Whether the name of the run in training is its `--id`, without its options."""
+    return args.preset not in (None, "published")
+
+
 def model_id(args):
-    """The run's name: `--id` followed by its main options in training, just `--id` in evaluation."""
+    """The run's name, without the number that `run_folder` may add.
+
+    In evaluation it is `--id`. In training `--id` is followed by the main options, as published; with a
+    preset other than the published one it is `--id` alone.
+    """
     if args.mode == "eval":
         return args.id
-    parts = [args.id, f"{args.num_mix}mix"]
+    if has_short_name(args):
+        return args.id or args.preset
+    parts = [args.id] if args.id else []
+    parts += [f"{args.num_mix}mix"]
     parts += ["LogFreq"] if args.log_freq else []
     parts += [args.arch_frame.replace(":", "-"), args.arch_sound, args.arch_synthesizer]
     parts += [f"frames{args.num_frames}stride{args.stride_frames}", args.img_pool]
@@ -187,8 +201,41 @@ def model_id(args):
 
 
 def run_folder(args):
-    """The folder of the run's files."""
-    return os.path.join(args.ckpt, model_id(args))
+    """The folder of the run's files.
+
+    A short name gets a number (`demo-2`) if it belongs to a run that `args` cannot resume, unless --overwrite
+    is given. During and after training, the same `args` give the same folder.
+    """
+    first = os.path.join(args.ckpt, model_id(args))
+    if args.mode == "eval" or not has_short_name(args):
+        return first
+    numbered = (f"{first}-{number}" for number in itertools.count(2))
+    taken = list(itertools.takewhile(_is_taken, itertools.chain([first], numbered)))
+    wanted = training_options(args)
+    for folder in taken:
+        saved = read_options(folder)
+        if saved is not None and not differing(saved, wanted):
+            return folder
+    return first if args.overwrite or not taken else f"{first}-{len(taken) + 1}"
+
+
+def _is_taken(folder):
+    return read_options(folder) is not None or bool(weights_in(folder))
+
+
+def weights_in(folder):
+    """The sorted names of the weights in a folder, which may not exist."""
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    return sorted(name for name in names if name.endswith(".pth") and not name.startswith("."))
+
+
+def differing(saved, wanted):
+    """The sorted options that keep a run with the options `saved` from being resumed with `wanted`.
+
+    The number of epochs may grow.
+    """
+    keys = sorted(key for key in saved.keys() | wanted.keys() if saved.get(key) != wanted.get(key))
+    return [key for key in keys if key != "num_epoch" or not saved.get(key, 0) < wanted[key]]
 
 
 def path_val(args):
@@ -222,12 +269,23 @@ def training_options(args):
 
 def saved_options(folder):
     """The MODEL_OPTIONS that training saved in a run's folder; {} if the run saved none."""
+    saved = read_options(folder) or {}
+    return {key: saved[key] for key in MODEL_OPTIONS if key in saved}
+
+
+def read_options(folder):
+    """All options that training saved in a run's folder; None if the run saved none.
+
+    Raises UserError if the file cannot be read.
+    """
     path = os.path.join(folder, FILE_OPTIONS)
     try:
         with open(path, encoding="utf-8") as file:
             saved = json.load(file)
     except FileNotFoundError:
-        return {}
+        return None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not the options of a run: {error}") from None
-    return {key: saved[key] for key in MODEL_OPTIONS if key in saved}
+    if not isinstance(saved, dict):
+        raise UserError(f"{path}: not the options of a run: expected {{name: value}}, found {saved!r}")
+    return saved

@@ -4,7 +4,6 @@ Interrupted downloads are resumed, by a retry or by the next run, if the server 
 out not to be checkpoints are deleted.
 """
 
-import argparse
 import contextlib
 import http.client
 import os
@@ -17,8 +16,12 @@ import zipfile
 
 import environment  # noqa: F401
 
-from utils import UserError, command, progress, set_up_logging
+from utils import Parser, UserError, command, progress, set_up_logging
 
+EXAMPLES = """
+./scripts/download_trained_model.sh
+./scripts/download_trained_model.sh ID --url https://example.org/models
+"""
 BASE_URL = "http://sound-of-pixels.csail.mit.edu/release"
 RELEASED_ID = (
     "MUSIC-2mix-LogFreq-resnet18dilated-unet7-linear-frames3stride24-maxpool-binary-weightedLoss"
@@ -144,9 +147,7 @@ def _remove(path):
 
 
 def _parse(argv):
-    parser = argparse.ArgumentParser(
-        prog="python -m models.download_weights", description="Download released weights to ckpt/ID/."
-    )
+    parser = Parser(EXAMPLES, prog="download_weights", description="Download released weights to ckpt/ID/.")
     parser.add_argument("id", nargs="?", default=RELEASED_ID, help="name of the model (%(default)s)")
     parser.add_argument("--url", default=BASE_URL, help="URL of the folder that contains ID (%(default)s)")
     parser.add_argument("--ckpt", default="./ckpt", help="folder of checkpoints (%(default)s)")

@@ -3,7 +3,6 @@
 import os
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from pages.media import nice_steps
 from utils import replacing
@@ -33,6 +32,8 @@ def plot_curves(path, lines, unit):
     """Draw lines, a dict name -> (epochs, values), as a PNG; nothing if there are none."""
     if not lines:
         return
+    from matplotlib.figure import Figure  # here: it takes a second, and is needed after an epoch
+
     figure = Figure(figsize=PLOT_INCHES, dpi=PLOT_DPI, layout="constrained")
     axes = figure.add_subplot(xlabel="epoch", ylabel=unit)
     for name, (epochs, values) in lines.items():

@@ -17,8 +17,6 @@ import os
 from typing import NamedTuple
 
 import numpy as np
-import scipy.ndimage
-import scipy.signal
 import soundfile
 
 from pages.media import (
@@ -150,8 +148,10 @@ class PageWriter:
             return None
         wav = wav * (PEAK / peak)
         if self.rate_coded != self.rate:
+            from scipy import signal  # here: it takes a second, and most pages do not need it
+
             divisor = math.gcd(self.rate_coded, self.rate)
-            wav = scipy.signal.resample_poly(wav, self.rate_coded // divisor, self.rate // divisor)
+            wav = signal.resample_poly(wav, self.rate_coded // divisor, self.rate // divisor)
         mp3 = encode_mp3(wav, self.rate_coded, self.kilobits)
         return [peak / PEAK / MP3_GAIN, base64.b64encode(mp3).decode()]
 
@@ -223,9 +223,11 @@ def audible(cells, energy):
 
 def corner(cells):
     """The [x, y] of the first cell, row by row, of the largest connected part of cells [[y, x], …]."""
+    from scipy import ndimage  # here: it takes a second to import
+
     grid = np.zeros(np.max(cells, axis=0) + 1, bool)
     grid[tuple(np.transpose(cells))] = True
-    parts, _ = scipy.ndimage.label(grid)
+    parts, _ = ndimage.label(grid)
     largest = np.bincount(parts[grid]).argmax()
     return np.argwhere(parts == largest)[0, ::-1].tolist()
 

@@ -11,7 +11,6 @@ import tempfile
 import matplotlib
 import numpy as np
 import scipy.fft
-import scipy.signal
 import soundfile
 from PIL import Image
 
@@ -44,8 +43,10 @@ def write_sound(path, wav, rate):
     if rate not in MP3_RATES:
         higher = [known for known in MP3_RATES if known > rate]
         known = min(higher, default=MP3_RATES[-1])
+        from scipy import signal  # here, as below: it takes a second, and is needed at the end of an epoch
+
         divisor = math.gcd(known, rate)
-        wav, rate = scipy.signal.resample_poly(wav, known // divisor, rate // divisor), known
+        wav, rate = signal.resample_poly(wav, known // divisor, rate // divisor), known
     coding = {"format": "MP3", "compression_level": MP3_COMPRESSION, "bitrate_mode": "CONSTANT"}
     with utils.replacing(path) as temporary:
         soundfile.write(os.fsencode(temporary), wav, rate, **coding)  # of str, soundfile takes only UTF-8
@@ -85,7 +86,9 @@ def power_on_rows(wav, rate, hop, freqs):
 
     Averages each band, while the network's warp samples single bins, so that tones between rows stay visible.
     """
-    window = scipy.signal.get_window("hann", WINDOW_HOPS * hop)
+    from scipy import signal
+
+    window = signal.get_window("hann", WINDOW_HOPS * hop)
     padded = np.pad(wav, window.size // 2)
     columns = np.lib.stride_tricks.sliding_window_view(padded, window.size)[::hop]
     spectrum = scipy.fft.rfft(columns * window, OVERSAMPLING * window.size).astype(np.complex64)

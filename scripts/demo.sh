@@ -29,8 +29,11 @@ echo "== 3/5 writing lists of training and validation clips" >&2
 python create_index_files.py --root_audio "$data/audio" --root_frame "$data/frames" --path_output "$data" \
     --min_seconds 7 --trainset_ratio 0.9
 echo "== 4/5 training" >&2
-python main.py "${flags[@]}"
+trained=$(python main.py "${flags[@]}")
+echo "$trained"
 echo "== 5/5 evaluation on the validation clips" >&2
-id=$(python -c 'import arguments, engine.options as options; print(options.model_id(arguments.parse_args(gpus_present=8)))' "${flags[@]}")
-python main.py "${flags[@]}" --mode eval --id "$id" --num_vis 24 \
+# `done: ckpt/demo; …`, with a number if there is a run of that name with other flags.
+folder="${trained#done: }"
+folder="${folder%%;*}"
+python main.py "${flags[@]}" --mode eval --id "${folder##*/}" --num_vis 24 \
     --list_duets "$data/duets" --list_solos "$data/videos"

@@ -30,10 +30,6 @@ def test_the_recipe_has_the_released_name():
     assert model_id(parse_args(RECIPE)) == RELEASED
 
 
-def test_evaluation_takes_the_id_as_it_is():
-    assert model_id(parse_args(["--mode", "eval", "--id", RELEASED])) == RELEASED
-
-
 def test_every_flag_is_there_and_has_help():
     actions = {action.dest: action for action in make_parser()._actions}
     assert set(REFERENCE_FLAGS) <= set(actions)
@@ -93,17 +89,16 @@ def test_options_of_a_run_leave_out_what_changes_nothing(tmp_path):
         ("--lr_sound nan", "--lr_sound"),
         ("--id a/b", "plain name"),
         ("--mode eval", "needs --id"),
-        (
-            "--mode eval --id x --weights_frame x.pth",
-            "--weights_frame is for training",
-        ),
         ("--arch_sound unet9", "invalid choice"),
         ("--arch_frame resnet19", "--arch_frame: expected resnet18fc, resnet18dilated, lite0 or timm:NAME"),
         ("--preset large", "invalid choice"),
         ("--arch_frame lite0 --sync_bn", "only if it is frozen: --lr_frame 0"),
         ("--lr_frame 0 --freeze_epochs 3", "--freeze_epochs needs a --lr_frame above 0"),
         ("--freeze_epochs -1", "--freeze_epochs: expected 0 or more"),
-        ("--no_such_flag", "unrecognized arguments"),
+        ("--no_such_flag", "error: unrecognized arguments: --no_such_flag; "),
+        ("--num_epochs 3", "error: unrecognized arguments: --num_epochs 3; did you mean --num_epoch?\n"),
+        ("--lr-sound=3", "did you mean --lr_sound?"),
+        ("3", "error: unrecognized arguments: 3; "),
     ],
 )
 def test_what_cannot_work_is_refused_with_a_reason(capsys, flags, message):
@@ -159,6 +154,19 @@ def test_evaluation_reads_the_options_of_the_run(tmp_path):
     (folder / "options.json").write_text("{")
     with pytest.raises(UserError, match=r"options\.json"):
         parse_args(flags)
+
+
+def test_evaluation_reads_no_weights_to_start_training_from(tmp_path, capsys):
+    (tmp_path / "x").mkdir()
+    with pytest.raises(SystemExit):
+        parse_args(["--mode", "eval", "--id", "x", "--ckpt", str(tmp_path), "--weights_frame", "x.pth"])
+    assert "--weights_frame is for training" in capsys.readouterr().err
+
+
+def test_what_depends_on_gpus_is_left_until_they_are_counted():
+    args = parse_args(["--amp", "fp16", "--compile", "--sync_bn"], gpus_present=None)
+    assert args.num_gpus is None
+    assert parse_args(["--num_gpus", "2"], gpus_present=None).num_gpus == 2
 
 
 def test_constants_that_two_rooms_know_agree():

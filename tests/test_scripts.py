@@ -174,14 +174,28 @@ def test_slurm_starts_it_on_each_machine(environment):
     assert args.list_train == "x"
 
 
-def test_evaluation_is_of_the_released_model(environment):
-    args = flags_of("eval_MUSIC.sh", environment=environment)
+def test_evaluation_is_of_the_released_model_or_another(environment, tmp_path):
+    for name in (RELEASED_ID, "mine", "theirs"):
+        (tmp_path / name).mkdir()
+    flags = "eval_MUSIC.sh", "--ckpt", str(tmp_path)
+    args = flags_of(*flags, environment=environment)
     assert (args.mode, args.id, args.num_frames, args.stride_frames) == ("eval", RELEASED_ID, 3, 24)
+    assert flags_of(*flags, "--id", "mine", environment=environment, ID="theirs").id == "mine"
+    assert flags_of(*flags, environment=environment, ID="theirs").id == "theirs"
 
 
-def test_evaluation_of_another_model(environment):
-    assert flags_of("eval_MUSIC.sh", "--id", "mine", environment=environment, ID="theirs").id == "mine"
-    assert flags_of("eval_MUSIC.sh", environment=environment, ID="theirs").id == "theirs"
+def test_the_demo_evaluates_the_run_that_it_trained(environment):
+    python = Path(environment["VIRTUAL_ENV"]) / "bin/python"
+    write_python(
+        python,
+        'printf "%s\\n" "$*" >&2; [[ $* != *--mode* ]] || exit 0; '
+        '[[ $1 != main.py ]] || echo "done: my runs/demo-2; look at my runs/demo-2/visualization/index.html"',
+    )
+    result = run(SCRIPTS / "demo.sh", "--ckpt", "my runs", env=environment)
+    assert result.returncode == 0, result.stderr
+    assert "done: my runs/demo-2; look at" in result.stdout
+    asked = result.stderr.splitlines()[-1]
+    assert "--ckpt my runs --mode eval --id demo-2 --num_vis 24" in asked
 
 
 def copy_project(folder):

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import soundfile
+import torch
 from PIL import Image
 
 import separate
@@ -182,12 +183,15 @@ def test_without_networks_it_is_said_what_to_do(video, tmp_path, monkeypatch, ca
     monkeypatch.chdir(tmp_path)
     os.mkdir("ckpt")
     assert "train some (./scripts/demo.sh), or name a folder (--ckpt)" in refused(capsys, video)
-    assert "missing gone/sound_best.pth" in refused(capsys, video, "--ckpt", "gone")
+    assert "no run gone in ./ckpt: there are none" in refused(capsys, video, "--ckpt", "gone")
     make_checkpoint(tmp_path / "ckpt" / "old")
     newer = make_checkpoint(tmp_path / "ckpt" / "new")
     os.utime(tmp_path / "ckpt" / "old" / "sound_best.pth", (1, 1))
     args = separate._parse([str(video), "--num_gpus", "0"])
     assert os.path.abspath(separate.load(args)[2]) == newer
+    for name in ("o", "old", "ckpt/ol", str(tmp_path / "ckpt" / "o")):
+        assert os.path.abspath(separate.find_networks(name)) == str(tmp_path / "ckpt" / "old")
+    assert "no run x in ./ckpt: found new, old" in refused(capsys, video, "--ckpt", "x")
 
 
 def test_older_networks_take_flags(video, tmp_path, capsys):
@@ -209,7 +213,7 @@ def test_older_networks_take_flags(video, tmp_path, capsys):
         (["--boxes", "1,2,3,x"], "expected 4 numbers with commas between, found '1,2,3,x'"),
         (["--points", "nan,1"], "expected 2 numbers"),
         (["--num_sources", "0"], "expected a number from 1 to 8, found '0'"),
-        (["--num_gpus", "99"], "--num_gpus: 99 asked for"),
+        (["--num_gpus", "99"], "argument --num_gpus: invalid choice: 99"),
         (["--amp", "fp16"], "--amp fp16 needs a GPU"),
         (["another.mp4", "--audio", "a.wav"], "--audio goes with one picture, found 2 files"),
     ],
@@ -275,9 +279,31 @@ def test_it_can_be_called_from_python(checkpoint, video, tmp_path):
     assert found.energy.shape == (len(found.times), *numbers["cells"])
 
 
-def test_mistakes_from_python_are_user_errors(checkpoint, tmp_path):
+def test_mistakes_from_python_are_user_errors(video, tmp_path):
     with pytest.raises(UserError, match="no trained networks"):
+        separate.separate(video, str(tmp_path), tmp_path / "out", num_gpus=0)
+    with pytest.raises(UserError, match=r"x\.mp4: no such file"):
         separate.separate("x.mp4", str(tmp_path), tmp_path / "out", num_gpus=0)
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
+    for present, asked, used in ((0, None, 0), (2, None, 1), (2, 1, 1), (2, 0, 0)):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda present=present: present)
+        assert separate.count_gpus(asked) == used
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(UserError, match="1 asked for, 0 found"):
+        separate.count_gpus(1)
+
+
+def test_bad_files_are_named_before_networks_are_loaded(checkpoint, tmp_path, monkeypatch, capsys):
+    (tmp_path / "text.mp4").write_text("no video")
+    monkeypatch.setattr(separate, "load", lambda args: 1 / 0)
+    assert run(checkpoint, tmp_path / "out", tmp_path / "text.mp4", tmp_path / "gone.mp4") == 1
+    told = capsys.readouterr().err.splitlines()
+    assert told == [
+        f"failed: {tmp_path}/text.mp4: cannot be read as a video",
+        f"failed: {tmp_path}/gone.mp4: no such file",
+    ]
 
 
 def test_names_need_not_be_utf_8(checkpoint, video, tmp_path):

@@ -16,10 +16,12 @@ import time
 
 import environment  # noqa: F401
 
-from dataset.demo.clip import Task
-from dataset.demo.score import INSTRUMENTS
-from utils import UserError, command, progress, save_json, set_up_logging
+from utils import Parser, UserError, command, progress, save_json, set_up_logging
 
+EXAMPLES = """
+python -m dataset.demo
+python -m dataset.demo --out data/tiny --clips_per_category 8 --num_duets 3
+"""
 GENERATOR = 1  # version; raise it when the same seed gives other clips
 SECONDS_LOW, SECONDS_HIGH = 8, 600
 NUM_HIGH = 10000
@@ -29,7 +31,7 @@ SETTINGS = ("seed", "clips_per_category", "num_duets", "seconds")
 
 def make_parser():
     """The command's options."""
-    parser = argparse.ArgumentParser(prog="python -m dataset.demo", description=__doc__.partition("\n")[0])
+    parser = Parser(EXAMPLES, prog="python -m dataset.demo", description="Generate videos of instruments.")
     parser.add_argument("--out", default="data/demo", help="folder to write (default: %(default)s)")
     parser.add_argument("--seed", type=_whole(0, 2**32 - 1), default=0, help="random seed of the set (0)")
     parser.add_argument(
@@ -71,6 +73,9 @@ def pairs_of(categories):
 
 def plan(args):
     """The tasks of a set: the solos of every category, then the duets."""
+    from dataset.demo.clip import Task  # here, so that --help and mistakes are answered at once
+    from dataset.demo.score import INSTRUMENTS
+
     solos = itertools.product(INSTRUMENTS, range(args.clips_per_category))
     tasks = [Task(args.out, (category,), number, args.seed, args.seconds) for category, number in solos]
     pairs = pairs_of(list(INSTRUMENTS))
@@ -141,7 +146,8 @@ def main(argv=None):
     make_all(todo, args.jobs)
     size = sum(os.path.getsize(path) for task in tasks for path in task.paths) / 1e6
     num_duets = sum(task.is_duet for task in tasks)
-    content = f"{len(tasks) - num_duets} clips of {len(INSTRUMENTS)} instruments and {num_duets} duets"
+    num_instruments = len({task.categories for task in tasks if not task.is_duet})
+    content = f"{len(tasks) - num_duets} clips of {num_instruments} instruments and {num_duets} duets"
     work = f"{len(todo)} made now in {time.monotonic() - start:.0f} s"
     print(f"{args.out}: {content}, {size:.0f} MB; {work}")
 

@@ -34,8 +34,12 @@ from dataset.download.client import (
     reason,
 )
 from dataset.download.video_list import FAILED, GONE, HAD, Collection
-from utils import UserError, command, progress, set_up_logging
+from utils import Parser, UserError, command, progress, set_up_logging
 
+EXAMPLES = """
+python -m dataset.download --lists solo --categories flute tuba --limit 20
+python -m dataset.download --list my_list.json --videos my_videos
+"""
 MAX_PAUSE = 600  # seconds
 MAX_SHUTDOWN = 2  # seconds for jobs to finish when the run stops
 
@@ -167,9 +171,8 @@ def _text_of_file(path):
 
 
 def _parse(argv):
-    parser = argparse.ArgumentParser(
-        prog="python -m dataset.download", description="Download the videos of MUSIC; run it again to resume."
-    )
+    text = "Download the videos of MUSIC; run it again to resume."
+    parser = Parser(EXAMPLES, prog="python -m dataset.download", description=text)
     add, seconds, count = parser.add_argument, _number(float, 0), _number(int, 1)
     add("--videos", default="data/videos", help="folder for <category>/<id>.mp4 and ledger.csv (%(default)s)")
     published = video_list.PUBLISHED

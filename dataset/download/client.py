@@ -9,12 +9,10 @@ import socket
 import urllib.error
 from typing import NamedTuple
 
-from yt_dlp import YoutubeDL
-from yt_dlp.networking.exceptions import HTTPError, TransportError
-from yt_dlp.utils import DownloadCancelled, DownloadError, ExtractorError, GeoRestrictedError, YoutubeDLError
-
 from dataset.download.video_list import FAILED, GONE
 from utils import UserError, path_ffmpeg
+
+# Functions import yt-dlp, which takes a second, so that --help and mistakes are answered at once.
 
 URL_TEMPLATE = "https://www.youtube.com/watch?v={id}"
 FORMAT = "bv*+ba/b"  # the best by this order; res is the shorter side of a frame:
@@ -61,6 +59,9 @@ class Options(NamedTuple):
 
 def judge(error):
     """Classify an exception of yt-dlp: by its types if possible, else by its message. Returns an Outcome."""
+    from yt_dlp.networking.exceptions import HTTPError, TransportError
+    from yt_dlp.utils import DownloadError, ExtractorError, GeoRestrictedError
+
     causes = _causes(error)
     kind, pause = FAILED, 0.0
     answer = _first(causes, HTTPError)
@@ -114,6 +115,8 @@ def _is_no_connection(error):
 
 def reason(causes):
     """One line for the ledger, without yt-dlp's boilerplate."""
+    from yt_dlp.utils import ExtractorError, YoutubeDLError
+
     known, error = _first(causes, ExtractorError), causes[0]
     own = isinstance(error, (YoutubeDLError, UserError))
     text = known.orig_msg if known else str(error) if own else f"{type(error).__name__}: {error}"
@@ -149,6 +152,9 @@ class Client:
     """yt-dlp for one job. halt: an Event that aborts transfers."""
 
     def __init__(self, options, sink, halt):
+        from yt_dlp import YoutubeDL
+        from yt_dlp.utils import YoutubeDLError
+
         browser = options.cookies_from_browser
         self._halt = halt
         self._ydl = YoutubeDL(
@@ -199,4 +205,6 @@ class Client:
 
     def _abort(self, _):
         if self._halt.is_set():
+            from yt_dlp.utils import DownloadCancelled
+
             raise DownloadCancelled

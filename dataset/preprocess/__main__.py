@@ -25,8 +25,12 @@ from dataset.index import find_videos, strip_suffixes
 from dataset.ledger import Ledger
 from dataset.preprocess.benchmark import benchmark
 from dataset.preprocess.convert import Settings, convert
-from utils import UserError, command, progress, run_ffmpeg, set_up_logging
+from utils import Parser, UserError, command, progress, run_ffmpeg, set_up_logging
 
+EXAMPLES = """
+python -m dataset.preprocess
+python -m dataset.preprocess --videos my_videos --out my_data --jobs 2
+"""
 COLUMNS = ("video", "state", "reason", "frames", "seconds")
 
 
@@ -139,9 +143,8 @@ def _shard(text):
 
 
 def _parse(argv):
-    parser = argparse.ArgumentParser(
-        prog="python -m dataset.preprocess", description="Convert videos to frames and audio for training."
-    )
+    text = "Convert videos to frames and audio for training."
+    parser = Parser(EXAMPLES, prog="python -m dataset.preprocess", description=text)
     add, default = parser.add_argument, Settings()
     add("--videos", default="data/videos", help="folder of <category>/<id>.mp4 (%(default)s)")
     add("--out", default="data", help="folder for frames/ and audio/ (%(default)s)")

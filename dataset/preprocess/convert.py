@@ -209,6 +209,17 @@ def _audio_output(path, rate, stamp):
     return ["-map", AUDIO_TRACK, "-af", filters, *coding, "-t", str(MAX_SECONDS), "-f", "wav", file_url(path)]
 
 
+def check_video(path):
+    """Raise UserError, saying why, unless a file starts with pictures and sound that can be read."""
+    if not os.path.isfile(path):
+        raise UserError("not a file, or a broken link")
+    if not os.path.getsize(path):
+        raise UserError("the file is empty")
+    reason = _reason(path, "", None)
+    if reason:
+        raise UserError(reason)
+
+
 def _reason(path_video, error, ffmpeg):
     """Why a video cannot be used; ffmpeg's last message rarely says so."""
     sees, hears = (_can_read(path_video, track, ffmpeg) for track in (VIDEO_TRACK, AUDIO_TRACK))

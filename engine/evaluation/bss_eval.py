@@ -13,7 +13,6 @@ import functools
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
-import mir_eval
 import numpy as np
 import scipy.linalg
 import threadpoolctl
@@ -160,6 +159,8 @@ def _solve_definite_cpu(gram, right):
 
 def bss_eval_reference(sources, estimates):
     """(sdr, sir, sar), each [N] in dB, of estimates against their sources [N, L], by mir_eval."""
+    import mir_eval  # here: it takes a second, and few runs need it
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # mir_eval 0.9 drops the module
         return mir_eval.separation.bss_eval_sources(sources, estimates, False)[:3]

@@ -8,8 +8,6 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 
 from utils import UserError
 
@@ -64,6 +62,9 @@ def group(gram, num_groups, seed=0):
     k-means on the cells' embedding, weighted by energy. If there are fewer distinct sounds than `num_groups`,
     the loudest cells become groups of their own.
     """
+    from sklearn.cluster import KMeans  # here: it takes a second, and training does not need it
+    from sklearn.exceptions import ConvergenceWarning
+
     points, weights = embed(gram), np.diag(gram)
     weights = weights / max(weights.max(), 1e-30) + 1e-6
     with warnings.catch_warnings():

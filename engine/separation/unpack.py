@@ -6,11 +6,10 @@ from typing import NamedTuple
 
 from PIL import Image, ImageOps
 
-from dataset.frames import open_picture
-from dataset.preprocess.convert import Settings, convert
+from dataset.index import PICTURE_SUFFIXES
+from dataset.preprocess.convert import Settings, check_video, convert
 from utils import UserError, file_url, replacing, run_ffmpeg
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 MAX_WIDTH, MAX_HEIGHT = 854, 480  # pixels of the copy for browsers
 CRF = 26  # H.264 quality of the copy, 0 the best
 CRF_STILL = 8  # H.264 quality of a picture that becomes a video
@@ -29,6 +28,22 @@ class Unpacked(NamedTuple):
     seconds: float
 
 
+def check_input(path, path_sound=None):
+    """Raise UserError if `unpack` could not use the files, as far as is known from the start of them."""
+    if not os.path.exists(path):
+        raise UserError("no such file")
+    if not _is_picture(path, path_sound):
+        check_video(path)
+    elif not path_sound:
+        raise UserError("a picture needs a sound to go with it: --audio FILE")
+    elif not os.path.isfile(path_sound):
+        raise UserError(f"{path_sound}: no such file")
+
+
+def _is_picture(path, path_sound):
+    return bool(path_sound) or path.lower().endswith(PICTURE_SUFFIXES)
+
+
 def unpack(path, folder, fps, rate, path_sound=None, own_rate=None):
     """Unpack the video at `path` into the empty `folder`; with `path_sound`, `path` is a picture.
 
@@ -36,7 +51,7 @@ def unpack(path, folder, fps, rate, path_sound=None, own_rate=None):
     video's. Raises UserError if the video cannot be used.
     """
     size = None
-    if path_sound or path.lower().endswith(PICTURE_SUFFIXES):
+    if _is_picture(path, path_sound):
         path, size = _from_picture(path, path_sound, folder, fps)
     frames, sound = os.path.join(folder, "frames"), os.path.join(folder, "sound.wav")
     result = convert(path, frames, sound, folder, Settings(fps, rate))
@@ -68,10 +83,9 @@ def write_copy(path, path_copy, seconds):
 
 def _from_picture(path, path_sound, folder, fps):
     """(a video of one upright picture that lasts as long as the sound, (width, height) of the picture)."""
-    if not path_sound:
-        raise UserError("a picture needs a sound to go with it: --audio FILE")
-    if not os.path.isfile(path_sound):
-        raise UserError(f"{path_sound}: no such file")
+    from dataset.frames import open_picture  # here: it imports torch, and `check_input` is to answer at once
+
+    check_input(path, path_sound)
     picture = ImageOps.exif_transpose(open_picture(path))
     size = picture.size
     picture.thumbnail((MAX_WIDTH, MAX_WIDTH))

@@ -5,23 +5,35 @@
 """
 
 import copy
-import glob
 import json
+import logging
 import math
 import os
+import re
 import shutil
+import tempfile
 
 import torch
 
 from engine.machine.distributed import main_only
-from engine.options import FILE_OPTIONS, training_options
+from engine.options import (
+    FILE_OPTIONS,
+    differing,
+    has_short_name,
+    read_options,
+    training_options,
+    weights_in,
+)
 from utils import UserError, replacing, save_json
 
 FILE_STATE = "state_latest.pth"
 FILE_HISTORY = "history.json"
 NETS = ("sound", "frame", "synthesizer")
 PROGRESS = ("epoch", "finished", "best", "history")  # attributes of a trainer
+FOLDER = "folder"  # key of a loaded state: where it was found
 STATE = ("nets", "optimizer", "scaler", "options", *PROGRESS)
+
+logger = logging.getLogger(__name__)
 
 
 def weight_files(folder, suffix="best"):
@@ -33,64 +45,99 @@ def weight_files(folder, suffix="best"):
     return files
 
 
-def newest_run(root):
-    """The run folder in `root` with the newest networks. Raises UserError if there is none."""
-    paths = glob.glob(os.path.join(glob.escape(root), "*", "sound_best.pth"))
-    if not paths:
-        raise UserError(
-            f"no trained networks in {root}: train some (./scripts/demo.sh), or name a folder (--ckpt)"
-        )
-    return os.path.dirname(max(paths, key=os.path.getmtime))
-
-
 def find_run(folder, args, begun=False):
     """The saved state of the run in `folder`, or None for a new run; changes nothing.
 
-    begun: this torchrun session created the run and was restarted, so that --overwrite and --no-resume do not
-    apply to it. Raises UserError if `folder` has a run with other options, or weights without a state, and
-    --overwrite is not given.
+    The number of epochs may grow: a published name contains it, so that the state then comes from the run of
+    the same name with fewer epochs. begun: this torchrun session created the run and was restarted, so that
+    --overwrite and --no-resume do not apply to it. Raises UserError if `folder` has a run with other options,
+    or weights without a state, and --overwrite is not given.
     """
     if args.overwrite and not begun:
         return None
-    path = os.path.join(folder, FILE_STATE)
-    if os.path.isfile(path):
-        return _load_state(path, folder, args, args.resume or begun)
-    names = os.listdir(folder) if os.path.isdir(folder) else []
-    weights = sorted(name for name in names if name.endswith(".pth") and not name.startswith("."))
+    if os.path.isfile(os.path.join(folder, FILE_STATE)):
+        return _load_state(folder, args, args.resume or begun)
+    weights = weights_in(folder)
     if weights:
         raise UserError(
             f"{folder} has weights ({', '.join(weights[:3])}) but no {FILE_STATE} to resume from: "
             "use another --id, --overwrite to delete them, or --weights_* to start from them"
         )
-    return None
+    shorter = _find_shorter(folder, args) if args.resume else None
+    return _load_state(shorter, args, True) if shorter else None
+
+
+def _find_shorter(folder, args):
+    """The folder of the longest run with the published name and the options of `args`, but fewer epochs."""
+    root, name = os.path.split(folder)
+    if has_short_name(args) or not os.path.isdir(root):
+        return None
+    epochs = f"-epoch{args.num_epoch}-"
+    pattern = re.compile(re.escape(name).replace(re.escape(epochs), "-epoch[0-9]+-"))
+    found = []
+    for other in (os.path.join(root, other) for other in os.listdir(root) if pattern.fullmatch(other)):
+        saved = read_options(other)
+        if saved and not differing(saved, training_options(args)):
+            found.append((saved["num_epoch"], other))
+    found = [(count, other) for count, other in found if os.path.isfile(os.path.join(other, FILE_STATE))]
+    return max(found)[1] if found else None
 
 
 @main_only
-def start_run(folder, args):
-    """Create the folder of a new run; --overwrite deletes an existing one, see `find_run`."""
-    if args.overwrite and os.path.isdir(folder):
-        shutil.rmtree(folder)
+def start_run(folder, args, state=None):
+    """Prepare the folder of a run: `state` is None for a new one, see `find_run`.
+
+    --overwrite deletes an existing run. A run that goes on under another name is copied.
+    """
+    if state is None:
+        if args.overwrite and os.path.isdir(folder):
+            shutil.rmtree(folder)
+        os.makedirs(folder, exist_ok=True)
+    elif state[FOLDER] != folder:
+        logger.info("continuing a copy of %s", state[FOLDER])
+        _copy_run(state[FOLDER], folder)
+    options = training_options(args)
+    if read_options(folder) != options:
+        save_json(os.path.join(folder, FILE_OPTIONS), options)
+
+
+def _copy_run(source, folder):
     os.makedirs(folder, exist_ok=True)
-    save_json(os.path.join(folder, FILE_OPTIONS), training_options(args))
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(folder), prefix=".copying-") as work:
+        shutil.copytree(source, os.path.join(work, "run"))
+        for entry in os.scandir(os.path.join(work, "run")):
+            os.replace(entry.path, os.path.join(folder, entry.name))
 
 
-def _load_state(path, folder, args, resume):
+def _load_state(folder, args, resume):
     if not resume:
         raise UserError(f"{folder} already has a run (--no-resume): --overwrite deletes it")
+    path = os.path.join(folder, FILE_STATE)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         found = {key: state[key] for key in STATE}["options"]
     except Exception as error:  # torch.load raises many types for files that are not checkpoints
         raise UserError(f"{path}: not the state of a run ({error!r}); --overwrite deletes it") from None
     wanted = training_options(args)
-    keys = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
+    keys = differing(found, wanted)
     if keys:
         lines = [f"  {key}: {found.get(key)!r} there, {wanted.get(key)!r} here" for key in keys]
         raise UserError(
             f"{folder} has a run with other options:\n" + "\n".join(lines) + "\n"
             "Use its options to resume it, another --id for a new run, or --overwrite to delete it"
         )
-    return state
+    _tell_of_schedule(found["num_epoch"], args)
+    return state | {FOLDER: folder}
+
+
+def _tell_of_schedule(num_epoch, args):
+    """Log how a run of `num_epoch` epochs differs from one that was started with more, if it goes on."""
+    if num_epoch < args.num_epoch and args.schedule == "cosine":
+        logger.info(
+            "the first epochs followed a cosine that ends after %d epochs, the others follow one that ends "
+            "after %d: this run differs from one that was started with --num_epoch %d",
+            *(num_epoch, args.num_epoch, args.num_epoch),
+        )
 
 
 @main_only

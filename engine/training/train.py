@@ -8,7 +8,6 @@ from collections import deque
 from statistics import fmean
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from engine.build import RATES
 from engine.card import write_card
@@ -17,7 +16,8 @@ from engine.failures import Failures
 from engine.loaders import start_epoch
 from engine.machine import distributed
 from engine.machine.prefetch import TENSORS, Arriving, batches_on
-from engine.options import batch_size, frozen_epochs, model_id, path_val, training_options
+from engine.options import batch_size, frozen_epochs, path_val, training_options
+from engine.runs import title
 from engine.training.checkpoint import save_state, save_weights
 from engine.training.pace import Pace
 from engine.training.schedule import rate_factor
@@ -124,6 +124,8 @@ class Trainer:
     def _open_board(self):
         if not distributed.is_main():
             return contextlib.nullcontext()
+        from torch.utils.tensorboard import SummaryWriter  # here: evaluation does not need it
+
         first_step = self.epoch * len(self.loader) + 1
         return SummaryWriter(os.path.join(self.folder, "tensorboard"), purge_step=first_step)
 
@@ -260,7 +262,7 @@ class Trainer:
             self._board_scores(summary)
             write_metrics(self.folder, summary, results)
             options = training_options(self.args)
-            write_page(page, summary, results, options, self.history, model_id(self.args))
+            write_page(page, summary, results, options, self.history, title(self.folder))
         is_best = summary["loss"] is not None and summary["loss"] < self.best
         self.best = summary["loss"] if is_best else self.best
         if is_best and self.card and distributed.is_main():

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from arguments import parse_args
-from benchmark import __main__, reference, step
+from benchmark import __main__, measure, reference, step
 from benchmark.clock import in_turn, ratio, stopwatch
 from benchmark.data import FPS, HEIGHT, WIDTH, Trees, make_trees
 from benchmark.step import KINDS, make_batches, make_step
@@ -22,7 +22,7 @@ from engine.evaluation.metrics import score_batch
 from models.spectral import Spectral
 
 SAMPLING = Sampling(num_frames=3, stride_frames=4, img_size=64, aud_len=16383)
-FLAGS = [*__main__.RECIPE, *__main__.SMALL, "--num_gpus", "0", "--init_sound", "kaiming"]
+FLAGS = [*measure.RECIPE, *measure.SMALL, "--num_gpus", "0", "--init_sound", "kaiming"]
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +195,7 @@ def test_what_is_measured_is_saved_before_a_later_part_fails(tmp_path, monkeypat
     gpu_of(monkeypatch, fits=0)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "none")
-    monkeypatch.setattr(__main__, "make_trees", lambda *_: Trees([], [], ""))
+    monkeypatch.setattr(measure, "make_trees", lambda *_: Trees([], [], ""))
     ratio = {"value": 2.0}
     for name, found in {
         "memory": {"project": 1},
@@ -204,7 +204,7 @@ def test_what_is_measured_is_saved_before_a_later_part_fails(tmp_path, monkeypat
         "evaluation": ({"project_page": 1.0}, {"metric": ratio}),
         "separation": {"x_real_time": 1.0},
     }.items():
-        monkeypatch.setattr(__main__, f"measure_{name}", lambda *_, found=found: found)
+        monkeypatch.setattr(measure, f"measure_{name}", lambda *_, found=found: found)
     with pytest.raises(torch.cuda.OutOfMemoryError):
         __main__.main(["--quick", "--out", str(tmp_path / "b.json")])
     result = json.loads((tmp_path / "b.json").read_text())
