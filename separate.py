@@ -11,6 +11,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from arguments import AMPS, add_network_flags, network_options
 from dataset.index import VIDEO_SUFFIXES, find_videos
 from engine.build import build_sampling, build_separator
+from engine.categories import read_categories
 from engine.machine.memory import keep_memory
 from engine.machine.precision import set_precision
 from engine.options import check_precision
@@ -45,7 +46,8 @@ def load(args):
     here = os.path.join(os.path.dirname(os.path.abspath(__file__)), "ckpt")
     folder = args.ckpt or newest_run("./ckpt" if os.path.isdir("./ckpt") else here)
     options = network_options(args, folder)
-    pixels = PixelSeparator(build_separator(options, weight_files(folder)), options.num_mix)
+    separator = build_separator(options, weight_files(folder))
+    pixels = PixelSeparator(separator, options.num_mix, read_categories(folder))
     device = torch.device("cuda" if args.num_gpus else "cpu")
     logger.info("networks of %s on %s", folder, device)
     return pixels.to(device), options, folder

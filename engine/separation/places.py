@@ -18,6 +18,7 @@ MIN_CAPTURED = 0.99  # streams are added until each cell's sound and its reconst
 LOUD = 0.02  # of the loudest cell's energy: quieter cells need not reach MIN_CAPTURED
 NUM_DIMENSIONS = 8  # of the embedding that is clustered
 MIN_SPREAD = 0.01  # of the embedding of unit-length sounds: below it, differences are rounding errors
+LOUD_PART = 0.5  # of a source's loudest cell: louder cells show the player
 CORE = 0.5  # share of a group's cells that represent it: those least like the other groups
 
 
@@ -81,6 +82,17 @@ def group(gram, num_groups, seed=0):
         mine = labels == k
         cores.append(mine & (margin >= np.quantile(margin[mine], 1 - CORE)))
     return np.stack(cores), labels
+
+
+def loud_cells(regions, labels, energy):
+    """bool [K, h, w]: the loud cells of each source, of its region and of those that were grouped with it.
+
+    regions bool [K, h, w], labels [P]: see `group`; energy [W, h, w].
+    """
+    energy = energy.sum(axis=0)
+    cells = regions | (labels.reshape(energy.shape) == np.arange(len(regions))[:, None, None])
+    loudest = np.where(cells, energy, 0).max(axis=(1, 2), keepdims=True)
+    return cells & (energy >= LOUD_PART * loudest)
 
 
 def colours(gram):

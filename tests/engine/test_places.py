@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.separation.places import LOUD, MAX_STREAMS, analyse, basis, colours, embed, group
+from engine.separation.places import LOUD, MAX_STREAMS, analyse, basis, colours, embed, group, loud_cells
 
 KINDS = 0, 0, 1, 2, 1, 0, 2, 2, 1, 0, 0, 1  # the kind of sound of each cell
 
@@ -45,6 +45,16 @@ def test_one_group_is_everything():
     regions, labels = group(sounds @ sounds.T, 1)
     assert not labels.any()
     assert regions.any()
+
+
+def test_loud_cells_show_the_player():
+    energy = np.array([[[8, 3, 0], [5, 1, 0]], [[2, 1, 0], [3, 0, 0]]], float)  # 10 4 0, 8 1 0
+    labels = np.array([0, 1, 1, 0, 0, 1])
+    regions = np.zeros((3, 2, 3), bool)
+    regions[0, 0, 1] = regions[2, 0, 2] = True  # the third region owns no cell and is silent
+    found = loud_cells(regions, labels, energy)
+    wanted = [[[1, 0, 0], [1, 0, 0]], [[0, 1, 0], [0, 0, 0]], [[0, 0, 1], [0, 0, 0]]]
+    np.testing.assert_array_equal(found, np.array(wanted, bool))
 
 
 @pytest.mark.parametrize("count", range(1, 5))
