@@ -15,7 +15,7 @@ from engine.categories import read_categories
 from engine.machine.memory import keep_memory
 from engine.machine.precision import set_precision
 from engine.options import check_precision
-from engine.separation.outputs import Request, read_outputs, separate_video
+from engine.separation.outputs import AUTO, Request, read_outputs, separate_video
 from engine.separation.pixels import PixelSeparator
 from engine.separation.unpack import PICTURE_SUFFIXES
 from engine.training.checkpoint import newest_run, weight_files
@@ -137,8 +137,10 @@ def _numbers(count):
 
 
 def _count(text):
+    if text == AUTO:
+        return text
     if not text.isdecimal() or not 1 <= int(text) <= 8:
-        raise argparse.ArgumentTypeError(f"expected a number from 1 to 8, found {text!r}")
+        raise argparse.ArgumentTypeError(f"expected auto or a number from 1 to 8, found {text!r}")
     return int(text)
 
 
@@ -151,7 +153,8 @@ def _make_parser():
     add("--ckpt", metavar="FOLDER", help="folder of trained networks, ckpt/ID (the newest in ./ckpt)")
     add("--out", default="out", help="folder to write <video>/index.html in (%(default)s)")
     add("--audio", metavar="FILE", help="the sound for a picture instead of a video")
-    add("--num_sources", type=_count, default=2, help="number of sources to find (%(default)s)")
+    text = "number of sources to find, 1 to 8, or auto: one or two (%(default)s)"
+    add("--num_sources", type=_count, default=AUTO, help=text)
     text = "separate the sound at these points, in pixels of the video"
     add("--points", type=_numbers(2), nargs="+", metavar="X,Y", help=text)
     text = "separate the sound of these rectangles, in pixels of the video"

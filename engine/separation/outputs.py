@@ -22,6 +22,7 @@ from pages import listen, overlay
 from utils import UserError, replacing, save_json
 
 COLOURS = ("#e4572e", "#2e86ab", "#5fad56", "#b07bac", "#f2c14e", "#4d9de0", "#e15554", "#3bb273")
+AUTO = "auto"
 MAX_COLUMNS = 2000  # of the whole video's spectrogram
 SPECTROGRAM_SECONDS = 0.1  # STFT window of a column
 THUMBNAIL = 320  # pixels, the longer side
@@ -30,7 +31,7 @@ THUMBNAIL = 320  # pixels, the longer side
 class Request(NamedTuple):
     """What to separate, and how."""
 
-    num_sources: int = 2
+    num_sources: int | str = AUTO  # to find; auto: one or two
     points: list | None = None  # of (x, y), pixels of the video
     boxes: list | None = None  # of (x, y, width, height)
     consistent: bool = True
@@ -86,7 +87,7 @@ def _separate_video(path, folder, work, pixels, sampling, request):
     video = Video(unpacked, sampling, pixels.separator.settings.stft_hop)
     times = [video.centre(start) for start in video.starts]
     analysis = analyse(video, pixels, device)
-    regions, labels = find_regions(analysis, unpacked.size, request)
+    regions, labels = find_regions(analysis, unpacked.size, request, pixels)
     parts, gains = places.basis(analysis.gram)
     colours = places.colours(analysis.gram).reshape(*analysis.shape, 3)
     files = [f"source{n}.wav" for n in range(1, len(regions) + 1)]
@@ -108,20 +109,34 @@ def _separate_video(path, folder, work, pixels, sampling, request):
     return line
 
 
-def find_regions(analysis, size, request):
+def find_regions(analysis, size, request, pixels):
     """(bool [K, h, w] cells of each source, [P] the source of each cell, -1 for none).
 
     size: (width, height) of the video. Raises UserError for points and boxes outside of it.
     """
     shape = analysis.shape
     if not (request.points or request.boxes):
-        if request.num_sources > np.prod(shape):
-            raise UserError(f"--num_sources {request.num_sources}: there are {np.prod(shape)} places in all")
-        regions, labels = places.group(analysis.gram, request.num_sources)
+        num_sources = count_sources(analysis, pixels) if request.num_sources == AUTO else request.num_sources
+        if num_sources > np.prod(shape):
+            raise UserError(f"--num_sources {num_sources}: there are {np.prod(shape)} places in all")
+        regions, labels = places.group(analysis.gram, num_sources)
         return regions.reshape(-1, *shape), labels
     rectangles = request.boxes or [(x, y, 0, 0) for x, y in request.points]
     regions = np.stack([cells_of(rectangle, size, shape) for rectangle in rectangles])
     return regions, np.where(regions.any(axis=0), regions.argmax(axis=0), -1).ravel()
+
+
+def count_sources(analysis, pixels):
+    """1 or 2 sources. Two groups of cells are one source if they look like the same category, too."""
+    shape = analysis.shape
+    if np.prod(shape) < 2:
+        return 1
+    regions, labels = places.group(analysis.gram, 2)
+    if not places.are_two(analysis.gram, shape, labels):
+        return 1
+    loud = places.loud_cells(regions.reshape(-1, *shape), labels, analysis.energy)
+    one, other = pixels.name_regions(analysis.maps, loud)
+    return 1 if one and other and one[0] == other[0] else 2
 
 
 def _write_sounds(chunks, folder, names, video, page):

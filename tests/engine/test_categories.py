@@ -19,7 +19,9 @@ from engine.categories import (
     summarise,
     write_categories,
 )
+from engine.separation.outputs import count_sources
 from engine.separation.pixels import PixelSeparator
+from engine.separation.places import Analysis
 from engine.training.views import keep_views
 from tests.helpers import make_separator, small_args
 from utils import UserError
@@ -144,3 +146,21 @@ def test_regions_are_named():
     pixels = PixelSeparator(separator, 2, summarise(*make_features()))
     found = pixels.name_regions(maps, regions)
     assert [near[0] for near in found[:2]] == ["tuba", "flute"]
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "count"), [("tuba", "flute", 2), ("tuba", "tuba", 1), ("tuba", None, 2)]
+)
+def test_what_looks_like_one_category_is_one_source(left, right, count):
+    """Two halves of the picture with different sounds."""
+    sounds = np.zeros((4, 4, 2))
+    sounds[:, :2, 0] = sounds[:, 2:, 1] = 1
+    sounds = sounds.reshape(16, 2)
+    maps = np.zeros((1, 4, 4, 4), np.float32)
+    maps[0, :, :, :2] = np.array(MEANS[left])[:, None, None]
+    maps[0, :, :, 2:] = np.array(MEANS.get(right, [-4, -4, -4, 1]))[:, None, None]
+    analysis = Analysis(maps, np.ones((1, 4, 4)), sounds @ sounds.T)
+    pixels = PixelSeparator(make_separator(small_args()), 2, summarise(*make_features()))
+    assert count_sources(analysis, pixels) == count
+    assert count_sources(analysis, PixelSeparator(pixels.separator)) == 2
+    assert count_sources(Analysis(maps[:, :, :1, :1], np.ones((1, 1, 1)), np.ones((1, 1))), pixels) == 1
