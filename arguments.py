@@ -244,11 +244,7 @@ def _add_training(group):
         help="while the backbone is frozen: fixed views (moment, crop, mirroring) per training clip, whose "
         "features are computed once; 0: new views at every step",
     )
-    add(
-        "--views_dir",
-        default="",
-        help="folder for files of these features, which later runs read; by default they are in memory",
-    )
+    add("--views_dir", default="", help="keep these features in files in this folder, for later runs too")
     add("--lr_synthesizer", default=1e-3, type=float, help="learning rate of the synthesizer")
     add("--beta1", default=0.9, type=float, help="momentum of SGD, first beta of AdamW")
     add("--weight_decay", default=1e-4, type=float, help="weight decay")

@@ -9,7 +9,7 @@ import environment  # noqa: F401
 
 from arguments import AMPS, Refusal, add_network_flags, network_options
 from dataset.index import PICTURE_SUFFIXES, VIDEO_SUFFIXES, find_videos
-from engine.options import check_precision
+from engine.options import AUTO, check_precision
 from engine.runs import find_named, newest_run
 from utils import Parser, UserError, command, progress, set_up_logging
 
@@ -32,6 +32,7 @@ def separate(path, ckpt=None, out="out", num_gpus=None, amp="auto", **request):
     Returns a `Separated`. Raises UserError if the networks or the video cannot be used.
     """
     from engine.build import build_sampling
+    from engine.card import card_summary
     from engine.separation.outputs import Request, read_outputs, separate_video
     from engine.separation.unpack import check_input
 
@@ -43,7 +44,7 @@ def separate(path, ckpt=None, out="out", num_gpus=None, amp="auto", **request):
     args = argparse.Namespace(ckpt=ckpt, num_gpus=count_gpus(num_gpus), amp=amp)
     pixels, options, folder = load(args)
     target = os.path.join(out, os.path.splitext(os.path.basename(path))[0])
-    request = Request(notes=(f"networks: {folder}",), **request)
+    request = Request(notes=(f"networks: {folder}",), trained_on=card_summary(folder), **request)
     separate_video(path, target, pixels, build_sampling(options), request)
     return read_outputs(target)
 
@@ -53,12 +54,14 @@ def load(args):
     import torch
 
     from engine.build import build_separator
+    from engine.categories import read_categories
     from engine.separation.pixels import PixelSeparator
     from engine.training.checkpoint import weight_files
 
     folder = find_networks(args.ckpt)
     options = network_options(args, folder)
-    pixels = PixelSeparator(build_separator(options, weight_files(folder)), options.num_mix)
+    separator = build_separator(options, weight_files(folder))
+    pixels = PixelSeparator(separator, options.num_mix, read_categories(folder))
     device = torch.device("cuda" if args.num_gpus else "cpu")
     logger.info("networks of %s on %s", folder, device)
     return pixels.to(device), options, folder
@@ -161,6 +164,7 @@ def separate_all(args):
 def _separate_all(args, videos):
     """Separate the videos that `place_videos` found; True if one of them could not be."""
     from engine.build import build_sampling
+    from engine.card import card_summary
     from engine.machine.memory import keep_memory
     from engine.machine.precision import set_precision
     from engine.separation.outputs import Request, separate_video
@@ -178,6 +182,7 @@ def _separate_all(args, videos):
         own_rate=None if args.rate == "video" else options.audRate,
         path_sound=args.audio,
         notes=(f"networks: {folder}",),
+        trained_on=card_summary(folder),
     )
     entries, num_failed = [], 0
     for path, name in (bar := progress(videos, desc="videos", unit="video")):
@@ -211,8 +216,10 @@ def _numbers(count):
 
 
 def _count(text):
+    if text == AUTO:
+        return text
     if not text.isdecimal() or not 1 <= int(text) <= 8:
-        raise argparse.ArgumentTypeError(f"expected a number from 1 to 8, found {text!r}")
+        raise argparse.ArgumentTypeError(f"expected auto or a number from 1 to 8, found {text!r}")
     return int(text)
 
 
@@ -232,7 +239,8 @@ def _make_parser(in_help=False):
     add("--ckpt", metavar="FOLDER", help="folder of trained networks, or the start of ID in ckpt/ID (newest)")
     add("--out", default="out", help="folder to write <video>/index.html in (%(default)s)")
     add("--audio", metavar="FILE", help="the sound for a picture instead of a video")
-    add("--num_sources", type=_count, default=2, help="number of sources to find (%(default)s)")
+    text = "number of sources to find, 1 to 8, or auto: one or two (%(default)s)"
+    add("--num_sources", type=_count, default=AUTO, help=text)
     text = "separate the sound at these points, in pixels of the video"
     add("--points", type=_numbers(2), nargs="+", metavar="X,Y", help=text)
     text = "separate the sound of these rectangles, in pixels of the video"

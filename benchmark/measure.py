@@ -17,9 +17,8 @@ import torch
 import torchvision
 
 from arguments import parse_args
-from benchmark.data import FPS, HEIGHT, RATE, WIDTH, make_trees
+from benchmark.data import FPS, HEIGHT, RATE, WIDTH, make_trees, measure_input
 from benchmark.evaluation import measure_evaluation, measure_separation
-from benchmark.input import measure_input
 from benchmark.step import measure_fitting, measure_memory, measure_step
 from engine.build import build_sampling
 

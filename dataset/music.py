@@ -142,6 +142,16 @@ class MUSICMixDataset(Dataset):
             read_clip(clip.path_frames, numbers, s.img_size, draw_crop(rng), pictures[view])
         return torch.from_numpy(pictures)
 
+    def middle_clip(self, number):
+        """The frames in the middle of a clip, as evaluation sees them: uint8 [3, T, H, W].
+
+        Raises UserError for pictures that cannot be read.
+        """
+        s, clip = self.sampling, self.clips[number]
+        centre = max(1, clip.num_frames // 2)
+        numbers = _frame_numbers(centre, s.num_frames, s.stride_frames, clip.num_frames)
+        return read_clip(clip.path_frames, numbers, s.img_size)
+
     def window_pictures(self, number, centre):
         """(folder, numbers) of all frames of clip `number` within the audio window around frame `centre`."""
         s, clip = self.sampling, self.clips[number]

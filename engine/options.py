@@ -45,6 +45,7 @@ AT_LEAST = {  # smallest allowed value
     "augment_speed": 0,
     "mask_thres": 0,
 }
+AUTO = "auto"  # --num_sources of separate.py: find how many there are
 FILE_OPTIONS = "options.json"  # the run's options, saved next to its weights
 # Options that define a checkpoint's networks and their input: evaluation reads them from the run's own
 # options unless a flag overrides them.

@@ -10,14 +10,13 @@ T columns of a spectrogram.
 import base64
 import concurrent.futures
 import glob
-import io
 import json
 import math
 import os
+import tempfile
 from typing import NamedTuple
 
 import numpy as np
-import soundfile
 
 from pages.media import (
     COLOURS_ENERGY,
@@ -31,7 +30,7 @@ from pages.media import (
     write_picture,
 )
 from pages.render import render
-from utils import replacing
+from utils import file_url, replacing, run_ffmpeg
 
 CHUNK_SECONDS = 20  # of sound in one script
 FADE_SECONDS = 0.1  # overlap of neighbouring chunks, which are cross-faded
@@ -42,6 +41,7 @@ MP3_BITRATES = {
     16000: (8, 160),
     8000: (8, 64),
 }  # lowest samples/s -> range of kbit/s, by MPEG version
+MP3_QUALITY = 7  # LAME's, 0 to 9: 5 and better shape noise for masking that is lost when streams are combined
 MP3_GAIN = 0.95  # LAME attenuates all sound by this factor
 PEAK = 0.5  # level at which streams are encoded: headroom, yet far above what codecs treat as inaudible
 NUM_ROWS = 128  # of the spectrograms
@@ -74,7 +74,7 @@ class PageInfo(NamedTuple):
 
 
 class PageWriter:
-    """Writes the page's folder as sound arrives; keeps one chunk in memory."""
+    """Writes the page's folder as sound arrives; keeps two chunks in memory, one being encoded."""
 
     def __init__(self, folder, rate, num_streams):
         """rate: samples/s, an int; num_streams: S."""
@@ -85,6 +85,8 @@ class PageWriter:
         self.waiting = np.zeros((num_streams, self.step + self.fade), np.float32)
         self.filled = 0  # number of samples in `waiting`
         self.num_chunks = 0
+        self.pool = concurrent.futures.ThreadPoolExecutor(os.cpu_count())  # ffmpeg does the work
+        self.encoding = None  # (number, length, futures) of the chunk that is being encoded
         os.makedirs(os.path.join(folder, "sound"), exist_ok=True)
         for path in glob.glob(os.path.join(glob.escape(folder), "sound", "[0-9]*.js")):
             os.remove(path)  # of an earlier page, perhaps with more chunks
@@ -108,6 +110,8 @@ class PageWriter:
         assert self.filled, "a page needs sound"
         assert len(self.waiting) == info.gains.shape[-1] + len(info.sources) + 1, "basis, sources, residual"
         self._write_chunk()
+        self._finish_chunk()
+        self.pool.shutdown()
         write_overview(os.path.join(self.folder, "overview.webp"), info)
         edges = mel_edges(min(info.spectrogram_top, self.rate / 2))
         residual = {"name": "residual", "file": info.residual, "colour": "#8b929d"}
@@ -132,14 +136,23 @@ class PageWriter:
         )
 
     def _write_chunk(self):
-        """Write the waiting samples as a script that passes [[scale, MP3 in base64], …] to the page."""
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # soundfile releases the GIL
-            sounds = list(pool.map(self._encode, self.waiting[:, : self.filled]))
+        """Begin to encode the waiting samples, and write the chunk before them."""
+        self._finish_chunk()
+        waves = self.waiting[:, : self.filled].copy()
         length = math.ceil(self.filled * self.rate_coded / self.rate)
-        path = os.path.join(self.folder, "sound", f"{self.num_chunks:04d}.js")
-        with replacing(path) as temporary, open(temporary, "w", encoding="ascii") as file:
-            file.write(f"chunk({self.num_chunks}, {length}, {json.dumps(sounds)});\n")
+        self.encoding = self.num_chunks, length, [self.pool.submit(self._encode, wave) for wave in waves]
         self.num_chunks += 1
+
+    def _finish_chunk(self):
+        """Write the encoded samples as a script that passes [[scale, MP3 in base64], …] to the page."""
+        if self.encoding is None:
+            return
+        number, length, futures = self.encoding
+        sounds = [future.result() for future in futures]
+        path = os.path.join(self.folder, "sound", f"{number:04d}.js")
+        with replacing(path) as temporary, open(temporary, "w", encoding="ascii") as file:
+            file.write(f"chunk({number}, {length}, {json.dumps(sounds)});\n")
+        self.encoding = None
 
     def _encode(self, wav):
         """wav [n] -> [scale, MP3 in base64]: the sound is scale times the decoded MP3. Silence is None."""
@@ -282,9 +295,13 @@ def encode_mp3(wav, rate, kilobits):
     The first frame states the encoder delay, so that decoders can remove it.
     """
     low, high = next(span for start, span in MP3_BITRATES.items() if rate >= start)
-    level = max(0.0, (high - kilobits) / (high - low))  # libsndfile's scale
-    file = io.BytesIO()
-    soundfile.write(file, wav, rate, format="MP3", compression_level=level, bitrate_mode="CONSTANT")
-    mp3 = file.getvalue()
+    coding = ["-c:a", "libmp3lame", "-b:a", f"{min(max(kilobits, low), high)}k"]
+    coding += ["-compression_level", str(MP3_QUALITY)]
+    with tempfile.TemporaryDirectory() as folder:  # a pipe would leave out the end's padding
+        path = os.path.join(folder, "stream.mp3")
+        source = ["-f", "f32le", "-ar", str(rate), "-ac", "1", "-i", "pipe:0"]
+        run_ffmpeg([*source, *coding, file_url(path)], data=wav.astype("<f4").tobytes())
+        with open(path, "rb") as file:
+            mp3 = file.read()
     assert b"Info" in mp3[:300], "the encoder's delay is missing"
     return mp3

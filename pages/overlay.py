@@ -33,8 +33,17 @@ def embedding_maps(colours, num_frames):
     return np.broadcast_to(np.concatenate([colours, alpha], axis=2), (num_frames, *colours.shape[:2], 4))
 
 
+def encode_sound(path, path_encoded):
+    """Encode a sound for overlay videos: AAC in an .m4a file."""
+    coding = ["-c:a", "aac", "-b:a", AAC_BITRATE, "-ac", "2"]
+    utils.run_ffmpeg(["-i", utils.file_url(path), *coding, utils.file_url(path_encoded)])
+
+
 def write_overlay(path, frames, fps, maps, path_sound):
-    """Write a video of the frames 000001.jpg … in `frames`, under maps uint8 [T, h, w, 4], with sound."""
+    """Write a video of the frames 000001.jpg … in `frames`, under maps uint8 [T, h, w, 4].
+
+    path_sound: see `encode_sound`.
+    """
     with Image.open(os.path.join(frames, "000001.jpg")) as picture:
         width, height = (length // 2 * 2 or 2 for length in picture.size)
     rows, columns = maps.shape[1:3]
@@ -43,8 +52,7 @@ def write_overlay(path, frames, fps, maps, path_sound):
     raw = ["-f", "rawvideo", "-pix_fmt", "rgba", "-s", f"{columns}x{rows}", "-r", f"{fps:g}", "-i", "pipe:0"]
     size = f"{width}:{height}"
     graph = f"[0]scale={size}[p];[1]scale={size}:flags=bicubic[m];[p][m]overlay,format=yuv420p[v]"
-    coding = ["-c:v", "libx264", "-preset", "veryfast", "-crf", str(H264_CRF)]
-    coding += ["-c:a", "aac", "-b:a", AAC_BITRATE, "-ac", "2"]
+    coding = ["-c:v", "libx264", "-preset", "veryfast", "-crf", str(H264_CRF), "-c:a", "copy"]
     sound = ["-i", utils.file_url(path_sound)]
     layout = ["-map", "[v]", "-map", "2:a", *coding, "-movflags", "+faststart"]
     with utils.replacing(path) as temporary:

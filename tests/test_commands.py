@@ -18,6 +18,7 @@ COMMANDS = {
     "-m dataset.demo": (*HEAVY, *ARRAYS),
     "-m dataset.download": (*HEAVY, *ARRAYS),
     "-m dataset.preprocess": HEAVY,
+    "-m pages.serve": (*HEAVY, *ARRAYS),
 }
 
 

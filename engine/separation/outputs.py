@@ -1,5 +1,6 @@
 """The outputs of separating a video: sounds, videos, numbers and the page."""
 
+import concurrent.futures
 import contextlib
 import glob
 import json
@@ -13,6 +14,7 @@ import soundfile
 from PIL import Image
 
 from dataset.index import path_frame
+from engine.options import AUTO
 from engine.separation import places
 from engine.separation.passes import Rendering, Video, analyse, synthesise
 from engine.separation.places import cells_of
@@ -29,7 +31,7 @@ THUMBNAIL = 320  # pixels, the longer side
 class Request(NamedTuple):
     """What to separate, and how."""
 
-    num_sources: int = 2
+    num_sources: int | str = AUTO  # to find; auto: one or two
     points: list | None = None  # of (x, y), pixels of the video
     boxes: list | None = None  # of (x, y, width, height)
     consistent: bool = True
@@ -37,6 +39,7 @@ class Request(NamedTuple):
     path_sound: str | None = None  # the sound of a picture
     notes: tuple = ()  # lines of text for the page
     title: str | None = None  # of the page, None: the video's file name
+    trained_on: str = ""  # a sentence for the page about the networks' training clips
 
 
 class Separated(NamedTuple):
@@ -48,6 +51,8 @@ class Separated(NamedTuple):
     residual: np.ndarray  # float32 [Ch, S]: with the sources it adds up to the video's sound
     times: np.ndarray  # [W] seconds, the middle of each window
     energy: np.ndarray  # [W, h, w], sound energy of each cell, >= 0
+    names: list  # [K] e.g. "flute?" for a source that looks like the training clips of flutes, or "source1"
+    confidences: list  # [K] how much it looks like them, a cosine up to 1, or None
 
 
 def read_outputs(folder):
@@ -62,7 +67,9 @@ def read_outputs(folder):
         sounds.append(wave.T)
     *sources, residual = sounds
     times, energy = np.array(numbers["times"]), np.array(numbers["energy"])
-    return Separated(folder, rate, np.stack(sources), residual, times, energy)
+    names = [source["name"] for source in numbers["sources"]]
+    confidences = [source.get("confidence") for source in numbers["sources"]]
+    return Separated(folder, rate, np.stack(sources), residual, times, energy, names, confidences)
 
 
 def separate_video(path, folder, pixels, sampling, request):
@@ -80,48 +87,67 @@ def _separate_video(path, folder, work, pixels, sampling, request):
     rates = sampling.fps, sampling.aud_rate
     unpacked = unpack(path, work, *rates, request.path_sound, request.own_rate)
     video = Video(unpacked, sampling, pixels.separator.settings.stft_hop)
+    times = [video.centre(start) for start in video.starts]
     analysis = analyse(video, pixels, device)
-    regions, labels = find_regions(analysis, unpacked.size, request)
+    regions, labels = find_regions(analysis, unpacked.size, request, pixels)
     parts, gains = places.basis(analysis.gram)
+    colours = places.colours(analysis.gram).reshape(*analysis.shape, 3)
+    files = [f"source{n}.wav" for n in range(1, len(regions) + 1)]
     for old in glob.glob(os.path.join(glob.escape(folder), "source[0-9]*.wav")):
         os.remove(old)  # of an earlier run that may have had more sources
-    names = [f"source{n}" for n in range(1, len(regions) + 1)]
-    chunks = synthesise(video, pixels, device, analysis, Rendering(regions, request.consistent, parts))
-    page = listen.PageWriter(folder, video.rate, gains.shape[1] + len(names) + 1)
-    energies = _write_sounds(chunks, folder, [*names, "residual"], video, page)
-    times = [video.centre(start) for start in video.starts]
-    colours = places.colours(analysis.gram).reshape(*analysis.shape, 3)
-    _write_videos(unpacked, folder, analysis.energy, colours, times, sampling.fps)
-    sources = _describe(names, labels.reshape(analysis.shape), energies)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:  # ffmpeg makes the videos beside the networks
+        inputs = unpacked, folder, work, analysis.energy, colours, times, sampling.fps
+        videos = pool.submit(_write_videos, *inputs)
+        chunks = synthesise(video, pixels, device, analysis, Rendering(regions, request.consistent, parts))
+        page = listen.PageWriter(folder, video.rate, gains.shape[1] + len(files) + 1)
+        energies = _write_sounds(chunks, folder, [*files, "residual.wav"], video, page)
+        videos.result()
+    loud = places.loud_cells(regions, labels, analysis.energy)
+    found = pixels.name_regions(analysis.maps, loud)
+    sources = _describe(files, found, labels.reshape(analysis.shape), energies)
     line = f"{unpacked.seconds:.1f} s, " + ", ".join(f"{s['name']} {s['share']:.0%}" for s in sources)
     _write_numbers(folder, path, unpacked, analysis, times, sources, request)
     page.close(_page_info(path, unpacked, video, analysis, colours, times, gains, sources, request))
     return line
 
 
-def find_regions(analysis, size, request):
+def find_regions(analysis, size, request, pixels):
     """(bool [K, h, w] cells of each source, [P] the source of each cell, -1 for none).
 
     size: (width, height) of the video. Raises UserError for points and boxes outside of it.
     """
     shape = analysis.shape
     if not (request.points or request.boxes):
-        if request.num_sources > np.prod(shape):
-            raise UserError(f"--num_sources {request.num_sources}: there are {np.prod(shape)} places in all")
-        regions, labels = places.group(analysis.gram, request.num_sources)
+        num_sources = count_sources(analysis, pixels) if request.num_sources == AUTO else request.num_sources
+        if num_sources > np.prod(shape):
+            raise UserError(f"--num_sources {num_sources}: there are {np.prod(shape)} places in all")
+        regions, labels = places.group(analysis.gram, num_sources)
         return regions.reshape(-1, *shape), labels
     rectangles = request.boxes or [(x, y, 0, 0) for x, y in request.points]
     regions = np.stack([cells_of(rectangle, size, shape) for rectangle in rectangles])
     return regions, np.where(regions.any(axis=0), regions.argmax(axis=0), -1).ravel()
 
 
+def count_sources(analysis, pixels):
+    """1 or 2 sources. Two groups of cells are one source if they look like the same category, too."""
+    shape = analysis.shape
+    if np.prod(shape) < 2:
+        return 1
+    regions, labels = places.group(analysis.gram, 2)
+    if not places.are_two(analysis.gram, shape, labels):
+        return 1
+    loud = places.loud_cells(regions.reshape(-1, *shape), labels, analysis.energy)
+    one, other = pixels.name_regions(analysis.maps, loud)
+    return 1 if one and other and one[0] == other[0] else 2
+
+
 def _write_sounds(chunks, folder, names, video, page):
-    """Write a wav for each name and pass all chunks on to the page. Returns the energy of each name."""
+    """Write the wav files `names` and pass all chunks on to the page. Returns the energy of each."""
     energies = np.zeros(len(names))
     with contextlib.ExitStack() as stack:
         files = []
         for name in names:
-            path = stack.enter_context(replacing(os.path.join(folder, f"{name}.wav")))
+            path = stack.enter_context(replacing(os.path.join(folder, name)))
             options = {"samplerate": video.rate, "channels": video.channels, "subtype": "PCM_16"}
             files.append(stack.enter_context(soundfile.SoundFile(os.fsencode(path), "w", **options)))
         for separated, streams in chunks:
@@ -132,34 +158,37 @@ def _write_sounds(chunks, folder, names, video, page):
     return energies
 
 
-def _write_videos(unpacked, folder, energy, colours, times, fps):
+def _write_videos(unpacked, folder, work, energy, colours, times, fps):
     write_copy(unpacked.video, os.path.join(folder, "video.mp4"), unpacked.seconds)
     count = unpacked.num_frames
     maps = {
         "heatmap.mp4": overlay.energy_maps(energy, times, count, fps),
         "embeddings.mp4": overlay.embedding_maps(colours, count),
     }
+    sound = os.path.join(work, "overlay.m4a")
+    overlay.encode_sound(unpacked.own_sound, sound)
     for name, each in maps.items():
-        overlay.write_overlay(os.path.join(folder, name), unpacked.frames, fps, each, unpacked.own_sound)
+        overlay.write_overlay(os.path.join(folder, name), unpacked.frames, fps, each, sound)
     with Image.open(path_frame(unpacked.frames, max(1, count // 2))) as picture:
         picture.thumbnail((THUMBNAIL, THUMBNAIL))
         with replacing(os.path.join(folder, "thumbnail.jpg")) as temporary:
             picture.save(temporary)
 
 
-def _describe(names, labels, energies):
-    """The sources as the page and separated.json describe them."""
+def _describe(files, found, labels, energies):
+    """The sources as the page and separated.json describe them; found: see `PixelSeparator.name_regions`."""
     total = max(energies.sum(), 1e-30)
-    return [
-        {
-            "name": name,
-            "file": f"{name}.wav",
+    sources = []
+    for n, (name, near) in enumerate(zip(files, found, strict=True)):
+        source = {
+            "name": f"{near[0]}?" if near else os.path.splitext(name)[0],
+            "file": name,
             "colour": COLOURS[n % len(COLOURS)],
             "cells": np.argwhere(labels == n).tolist(),
             "share": float(energies[n] / total),
         }
-        for n, name in enumerate(names)
-    ]
+        sources.append(source | ({"confidence": round(near[1], 4)} if near else {}))
+    return sources
 
 
 def _write_numbers(folder, path, unpacked, analysis, times, sources, request):
@@ -170,9 +199,7 @@ def _write_numbers(folder, path, unpacked, analysis, times, sources, request):
             "size": unpacked.size,
             "seconds": unpacked.seconds,
             "cells": analysis.shape,
-            "sources": [
-                {key: source[key] for key in ("name", "file", "cells", "share")} for source in sources
-            ],
+            "sources": [{key: source[key] for key in source if key != "colour"} for source in sources],
             "times": times,
             "energy": np.round(analysis.energy, 4).tolist(),
             "settings": {**request._asdict(), "notes": list(request.notes)},
@@ -199,7 +226,8 @@ def _page_info(path, unpacked, video, analysis, colours, times, gains, sources, 
         downloads=[(name, name) for name in ("heatmap.mp4", "embeddings.mp4", "separated.json")],
         spectrogram=spectrogram,
         spectrogram_top=top,
-        notes=[*request.notes, f"{height} × {width} places, windows of {len(times)} moments"],
+        notes=[*request.notes, f"{height} × {width} places, {len(times)} windows"],
+        trained_on=request.trained_on,
     )
 
 

@@ -3,10 +3,12 @@
 h, w: the cells of the vision network's map; P = h * w; N regions; F, T of a warped spectrogram.
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from engine.categories import name_sources
 from models.criterion import activate
 from models.separator import EPSILON
 from models.vision_net import POOLS
@@ -17,8 +19,10 @@ MIN_SUM = 0.1  # below this mask sum, bins stay partly unassigned
 class PixelSeparator(nn.Module):
     """A trained Separator for inference on cells and regions of pictures."""
 
-    def __init__(self, separator, num_mix=2):
+    def __init__(self, separator, num_mix=2, categories=None):
+        """categories: what the run's training clips look like, an `engine.categories.Categories`."""
         super().__init__()
+        self.categories = categories
         self.separator = separator.eval().requires_grad_(False)
         self.num_mix = num_mix
 
@@ -41,10 +45,23 @@ class PixelSeparator(nn.Module):
 
     def region_features(self, maps, regions):
         """Image features [B, N, C] of regions bool [N, h, w] in maps [B, C, h, w], pooled as in training."""
-        pool = POOLS[self.separator.net_frame.pool_type]
-        picked = [pool(maps[:, :, None, None, region], 1).flatten(1) for region in regions]
         activation = self.separator.settings.img_activation
-        return torch.stack([activate(one, activation) for one in picked], dim=1)
+        return torch.stack([activate(one, activation) for one in self._pool(maps, regions)], dim=1)
+
+    def _pool(self, maps, regions):
+        """N features [B, C], before their activation."""
+        pool = POOLS[self.separator.net_frame.pool_type]
+        return [pool(maps[:, :, None, None, region], 1).flatten(1) for region in regions]
+
+    def name_regions(self, maps, regions):
+        """[N] of (category, cosine), see `engine.categories`, or None for regions that resemble none.
+
+        maps float32 [W, C, h, w] of all windows, regions bool [N, h, w]; numpy arrays.
+        """
+        if self.categories is None:
+            return [None] * len(regions)
+        pooled = self._pool(torch.from_numpy(maps), torch.from_numpy(regions))
+        return name_sources(np.stack([one.mean(dim=0).numpy() for one in pooled]), self.categories)
 
     def sound_features(self, mix):
         """Waveforms [B, L] -> warped magnitude [B, F, T] and sound features [B, C, F, T]."""
@@ -61,11 +78,12 @@ class PixelSeparator(nn.Module):
         """
         settings = self.separator.settings
         cells = activate(maps, settings.img_activation).flatten(2).transpose(1, 2)
-        logits = self._logits(cells, feat_sound)
         if settings.output_activation != "softmax":
-            return activate(logits, settings.output_activation)
-        average = self._logits(cells.mean(dim=1, keepdim=True), feat_sound)
-        return torch.sigmoid((logits - average) * self.num_mix / (self.num_mix - 1))
+            return activate(self._logits(cells, feat_sound), settings.output_activation)
+        # Logits are linear in image features, so the average is subtracted there; the bias cancels.
+        relative = (cells - cells.mean(dim=1, keepdim=True)) * (self.num_mix / (self.num_mix - 1))
+        differences = self.separator.net_synthesizer.weigh(relative) @ feat_sound.float().flatten(2)
+        return torch.sigmoid(differences).unflatten(2, feat_sound.shape[2:])
 
     def region_masks(self, features, feat_sound, consistent=True):
         """Masks [B, N, F, T] of region features [B, N, C]; consistent: they share the sound."""
@@ -75,5 +93,5 @@ class PixelSeparator(nn.Module):
         return masks
 
     def _logits(self, features, feat_sound):
-        with self.separator.autocast(features.device):
-            return self.separator.net_synthesizer.forward_sources(features, feat_sound).float()
+        # In float32: adding the float32 bias to low precision takes longer than the product.
+        return self.separator.net_synthesizer.forward_sources(features, feat_sound.float())

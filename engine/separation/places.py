@@ -16,6 +16,9 @@ MIN_CAPTURED = 0.99  # streams are added until each cell's sound and its reconst
 LOUD = 0.02  # of the loudest cell's energy: quieter cells need not reach MIN_CAPTURED
 NUM_DIMENSIONS = 8  # of the embedding that is clustered
 MIN_SPREAD = 0.01  # of the embedding of unit-length sounds: below it, differences are rounding errors
+MIN_VARIANCE = 0.2  # of the embedding, by energy: below it, all cells sound alike
+MIN_APART = 0.25  # squared distance of two groups' centres in the picture, relative to their extent
+LOUD_PART = 0.5  # of a source's loudest cell: louder cells show the player
 CORE = 0.5  # share of a group's cells that represent it: those least like the other groups
 
 
@@ -82,6 +85,32 @@ def group(gram, num_groups, seed=0):
         mine = labels == k
         cores.append(mine & (margin >= np.quantile(margin[mine], 1 - CORE)))
     return np.stack(cores), labels
+
+
+def are_two(gram, shape, labels):
+    """Whether two groups are two sources: their cells sound different, and lie in different places.
+
+    labels [P]: the group of each cell, 0 or 1; shape: (h, w). The thresholds were set on duets and solos.
+    """
+    weights = np.diag(gram) / max(np.trace(gram), 1e-30)
+    variance = weights @ np.square(embed(gram)).sum(axis=1)
+    position = np.stack(np.indices(shape), axis=-1).reshape(-1, 2)
+    shares = np.stack([weights * (labels == k) for k in (0, 1)])
+    centres = shares @ position / np.maximum(shares.sum(axis=1, keepdims=True), 1e-30)
+    apart = np.square(centres[0] - centres[1]).sum()
+    extent = weights @ np.square(position - centres[labels]).sum(axis=1)
+    return bool(variance > MIN_VARIANCE and apart > MIN_APART * extent)
+
+
+def loud_cells(regions, labels, energy):
+    """bool [K, h, w]: the loud cells of each source, of its region and of those that were grouped with it.
+
+    regions bool [K, h, w], labels [P]: see `group`; energy [W, h, w].
+    """
+    energy = energy.sum(axis=0)
+    cells = regions | (labels.reshape(energy.shape) == np.arange(len(regions))[:, None, None])
+    loudest = np.where(cells, energy, 0).max(axis=(1, 2), keepdims=True)
+    return cells & (energy >= LOUD_PART * loudest)
 
 
 def colours(gram):

@@ -49,9 +49,10 @@ class MaskedSynthesis(nn.Module):
 
     def fit(self, masks):
         """Masks [N, F, T] interpolated to this STFT's rows and columns, [N, F', T']."""
+        # Columns first: these are the networks' rows, and there are fewer of them.
+        masks = self.columns(masks.transpose(1, 2)).transpose(1, 2).contiguous()
         top = masks[:, -TOP_ROWS:].mean(dim=1, keepdim=True)
-        masks = torch.where(self.above, top, self.rows(masks))
-        return self.columns(masks.transpose(1, 2)).transpose(1, 2)
+        return torch.where(self.above, top, self.rows(masks))
 
 
 def _grid(position, size):

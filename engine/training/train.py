@@ -11,6 +11,7 @@ import torch
 
 from engine.build import RATES
 from engine.card import write_card
+from engine.categories import clip_features, summarise, write_categories
 from engine.evaluation.report import summary_line, write_metrics, write_page
 from engine.failures import Failures
 from engine.loaders import start_epoch
@@ -135,9 +136,17 @@ class Trainer:
         is_best = due and self._evaluate()
         self.finished = True
         save_weights(self, is_best)
+        if is_best:
+            self._describe_categories()
         save_state(self)
         if distributed.is_main():
             plot_history(self.folder, self.history)
+
+    @distributed.main_only
+    def _describe_categories(self):
+        """Save what the categories of the training clips look like to the networks that were just saved."""
+        found = clip_features(self.separator, self.loader.dataset, self.device, self.views)
+        write_categories(self.folder, summarise(*found))
 
     def _train_epoch(self, epoch):
         self.model.train()

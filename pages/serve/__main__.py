@@ -10,9 +10,14 @@ import tempfile
 
 import environment  # noqa: F401
 
-from utils import UserError, command, set_up_logging
+from engine.options import AUTO
+from utils import Parser, UserError, command, set_up_logging
 
 HOST = "127.0.0.1"  # reachable from this machine only
+EXAMPLES = """
+python -m pages.serve
+python -m pages.serve --ckpt ckpt/demo --out out
+"""
 logger = logging.getLogger(__name__)
 
 
@@ -25,6 +30,7 @@ def load(args):
 
     import separate
     from engine.build import build_sampling
+    from engine.card import card_summary
     from engine.machine.memory import keep_memory
     from engine.machine.precision import set_precision
     from engine.separation.outputs import Request, separate_video
@@ -38,7 +44,12 @@ def load(args):
 
     def separate_one(path, folder_out, name):
         check_seconds(path, args.max_seconds)
-        request = Request(title=name, num_sources=args.num_sources, notes=(f"networks: {folder}",))
+        request = Request(
+            num_sources=args.num_sources,
+            notes=(f"networks: {folder}",),
+            title=name,
+            trained_on=card_summary(folder),
+        )
         return separate_video(path, folder_out, pixels, build_sampling(options), request)
 
     return separate_one, folder
@@ -85,19 +96,21 @@ def _number(low, high):
     return parse
 
 
+def _count(text):
+    return AUTO if text == AUTO else _number(1, 8)(text)
+
+
 def _parse(argv):
-    parser = argparse.ArgumentParser(
-        prog="python -m pages.serve",
-        description="A page to drop videos on, for this machine alone.",
-        epilog="example: python -m pages.serve --ckpt ckpt/demo --out out",
-    )
+    text = "A page to drop videos on, for this machine alone."
+    parser = Parser(EXAMPLES, prog="python -m pages.serve", description=text)
     add = parser.add_argument
     add("--ckpt", metavar="FOLDER", help="folder of trained networks, ckpt/ID (the newest in ./ckpt)")
     add("--out", metavar="FOLDER", help="keep results here (default: they are deleted at the end)")
     add("--port", type=_number(0, 65535), default=7860, help="0: any free one (%(default)s)")
     add("--max_mb", type=_number(1, 10**6), default=500, help="size of a video, in MB (%(default)s)")
     add("--max_seconds", type=_number(1, 4 * 3600), default=600, help="length of a video (%(default)s)")
-    add("--num_sources", type=_number(1, 8), default=2, help="number of sources to find (%(default)s)")
+    text = "number of sources to find, 1 to 8, or auto: one or two (%(default)s)"
+    add("--num_sources", type=_count, default=AUTO, help=text)
     return parser.parse_args(argv)
 
 

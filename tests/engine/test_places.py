@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from engine.separation.places import LOUD, MAX_STREAMS, analyse, basis, colours, embed, group
+from engine.separation.places import (
+    LOUD,
+    MAX_STREAMS,
+    analyse,
+    are_two,
+    basis,
+    colours,
+    embed,
+    group,
+    loud_cells,
+)
 
 KINDS = 0, 0, 1, 2, 1, 0, 2, 2, 1, 0, 0, 1  # the kind of sound of each cell
 
@@ -45,6 +55,37 @@ def test_one_group_is_everything():
     regions, labels = group(sounds @ sounds.T, 1)
     assert not labels.any()
     assert regions.any()
+
+
+HALVES = np.tile([0, 0, 0, 1, 1, 1], (4, 1)).ravel()  # of 4 × 6 cells
+CHESS = (np.indices((4, 6)).sum(axis=0) % 2).ravel()
+
+
+@pytest.mark.parametrize(
+    ("kinds", "alike", "count"),
+    [(HALVES, 0, 2), (0 * HALVES, 0, 1), (CHESS, 0, 1), (HALVES, 2, 1)],
+    ids=["side by side", "one", "everywhere", "nearly alike"],
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_two_sources_sound_different_in_different_places(kinds, alike, count, seed):
+    sounds = sounds_of(kinds, seed=seed)
+    sounds = sounds + alike * np.linalg.norm(sounds, axis=1, keepdims=True) * sounds_of((0,), 0, 9) / 100
+    gram = sounds @ sounds.T
+    assert are_two(gram, (4, 6), group(gram, 2)[1]) == (count == 2)
+
+
+def test_silence_is_no_second_source():
+    assert not are_two(np.zeros((24, 24)), (4, 6), HALVES)
+
+
+def test_loud_cells_show_the_player():
+    energy = np.array([[[8, 3, 0], [5, 1, 0]], [[2, 1, 0], [3, 0, 0]]], float)  # 10 4 0, 8 1 0
+    labels = np.array([0, 1, 1, 0, 0, 1])
+    regions = np.zeros((3, 2, 3), bool)
+    regions[0, 0, 1] = regions[2, 0, 2] = True  # the third region owns no cell and is silent
+    found = loud_cells(regions, labels, energy)
+    wanted = [[[1, 0, 0], [1, 0, 0]], [[0, 1, 0], [0, 0, 0]], [[0, 0, 1], [0, 0, 0]]]
+    np.testing.assert_array_equal(found, np.array(wanted, bool))
 
 
 @pytest.mark.parametrize("count", range(1, 5))

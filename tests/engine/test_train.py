@@ -10,7 +10,9 @@ import torch
 
 import main
 from arguments import parse_args
+from dataset.index import read_index
 from engine.build import build_optimizer, build_separator
+from engine.categories import read_categories
 from engine.loaders import build_train_loader, start_epoch
 from engine.options import run_folder
 from engine.training import checkpoint, train
@@ -85,6 +87,8 @@ def test_a_run_leaves_its_files_and_evaluation_needs_three_of_them(
     )
     assert set(expected) <= set(os.listdir(folder))
     assert os.path.isfile(os.path.join(folder, "visualization", "index.html"))
+    categories = {clip.category for clip in read_index(parse_args(argv).list_train)}
+    assert read_categories(folder).names == sorted(categories)
     trained = read(folder, "metrics.json")
     assert trained["epoch"] == 1
     released = tmp_path / "released"

@@ -122,6 +122,7 @@ def test_a_rate_that_mp3_does_not_support(tmp_path):
     streams = make_streams(20000, 2, 1)
     writer = write(tmp_path, streams, 20000)
     writer._write_chunk()
+    writer._finish_chunk()
     _, length, wavs, rate = read_chunk(tmp_path / "sound" / "0000.js")
     assert (rate, length) == (22050, 44100)
     assert correlation(wavs[0], make_streams(22050, 2, 1)[0]) > 0.995
@@ -145,7 +146,7 @@ def test_the_sound_stays_within_its_budget():
 
 
 def test_chunks_of_an_earlier_page_are_deleted(tmp_path):
-    write(tmp_path, make_streams(8000, 21, 1), 8000)
+    write(tmp_path, make_streams(8000, 41, 1), 8000)
     assert list((tmp_path / "sound").iterdir())
     listen.PageWriter(str(tmp_path), RATE, 6)
     assert not list((tmp_path / "sound").iterdir())

@@ -113,7 +113,8 @@ def test_overlays_are_written(folder):
     with open(folder / "a.wav", "wb") as file:
         soundfile.write(file, tone(1), 44100, format="WAV")
     maps = np.full((2, 3, 4, 4), 255, np.uint8)
-    overlay.write_overlay(str(folder / "a.mp4"), str(folder), 2, maps, str(folder / "a.wav"))
+    overlay.encode_sound(str(folder / "a.wav"), str(folder / "a.m4a"))
+    overlay.write_overlay(str(folder / "a.mp4"), str(folder), 2, maps, str(folder / "a.m4a"))
     pixels = np.frombuffer(
         run_ffmpeg(["-i", str(folder / "a.mp4"), "-pix_fmt", "gray", "-f", "rawvideo", "-"]), np.uint8
     )
