@@ -152,6 +152,8 @@ def test_a_picture_and_a_sound(checkpoint, tmp_path):
     Image.new("RGB", (60, 90), (0, 200, 0)).save(tmp_path / "a.png")
     soundfile.write(tmp_path / "b.wav", tone(1)[::4, 0] / 2, 11025)
     arguments = [tmp_path / "a.png", "--audio", tmp_path / "b.wav", "--points", "59,89", "0,0"]
+    # bf16 convolutions of maps as small as this one's last, 2 × 1, are sometimes NaN on CPUs with AMX.
+    arguments += ["--amp", "off"]
     assert run(checkpoint, tmp_path / "out", *arguments) == 0
     waves, rate, numbers = read_outputs(tmp_path / "out" / "a", 2)
     assert (rate, numbers["size"]) == (11025, [60, 90])

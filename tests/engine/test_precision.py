@@ -28,9 +28,11 @@ def test_off_is_float32_and_not_tf32(settings, amp, tf32):
 
 
 @pytest.mark.parametrize("mode", ["train", "eval"])
-def test_the_command_sets_it(settings, monkeypatch, mode):
+def test_the_command_sets_it(settings, monkeypatch, tmp_path, mode):
     seen = []
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "sound_best.pth").touch()
     for name in ("train", "evaluate"):
         monkeypatch.setattr(main, name, lambda args: seen.append(settings()))
-    main.main([*SMALL, "--mode", mode, "--id", "x", "--amp", "off"])
+    main.main([*SMALL, "--mode", mode, "--id", "x", "--ckpt", str(tmp_path), "--amp", "off"])
     assert seen == [(False, False, mode == "train")]

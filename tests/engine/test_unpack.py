@@ -140,7 +140,7 @@ def test_pictures_without_a_sound_are_refused(good_video, tmp_path):
         (picture, "gone.wav", "gone.wav: no such file"),
         (picture, str(tmp_path / "text.wav"), "text.wav: no readable audio"),
         (picture, picture, "a.png: no readable audio"),
-        (str(tmp_path / "b.png"), str(good_video), "b.png: no such picture"),
+        (str(tmp_path / "b.png"), str(good_video), "no such file"),
         (str(good_video), str(good_video), "good.mp4: cannot be read as a picture"),
     ):
         with pytest.raises(UserError, match=reason):

@@ -294,7 +294,7 @@ def test_help_needs_neither_networks_nor_flask():
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "set()\n")
-    assert "example: python -m pages.serve" in result.stdout
+    assert "examples:\n  python -m pages.serve\n" in result.stdout
 
 
 @pytest.fixture
@@ -326,6 +326,6 @@ def test_mistakes_are_one_line(monkeypatch, refused, tmp_path):
         assert refused("--port", port) == f"error: --port {port}: Address already in use"
     os.mkdir("ckpt")
     assert "no trained networks in ./ckpt: train some" in refused("--port", 0)
-    assert "missing gone/sound_best.pth" in refused("--port", 0, "--ckpt", "gone")
+    assert "no run gone in ./ckpt" in refused("--port", 0, "--ckpt", "gone")
     assert "expected a number from 1 to 8, found '9'" in refused("--num_sources", "9")
     assert "expected a number from 0 to 65535, found '-1'" in refused("--port=-1")
