@@ -215,7 +215,8 @@ def _numbers(count):
     return parse
 
 
-def _count(text):
+def source_count(text):
+    """The value of --num_sources: "auto", or a number from 1 to 8."""
     if text == AUTO:
         return text
     if not text.isdecimal() or not 1 <= int(text) <= 8:
@@ -240,7 +241,7 @@ def _make_parser(in_help=False):
     add("--out", default="out", help="folder to write <video>/index.html in (%(default)s)")
     add("--audio", metavar="FILE", help="the sound for a picture instead of a video")
     text = "number of sources to find, 1 to 8, or auto: one or two (%(default)s)"
-    add("--num_sources", type=_count, default=AUTO, help=text)
+    add("--num_sources", type=source_count, default=AUTO, help=text)
     text = "separate the sound at these points, in pixels of the video"
     add("--points", type=_numbers(2), nargs="+", metavar="X,Y", help=text)
     text = "separate the sound of these rectangles, in pixels of the video"

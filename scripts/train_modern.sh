@@ -3,9 +3,5 @@
 # Arguments go to main.py and win: ./scripts/train_modern.sh --num_epoch 10
 set -euo pipefail
 
-folder="$(dirname -- "${BASH_SOURCE[0]}")"
-source "$folder/lib/recipe.sh"
-need_data "$@"
-source "$folder/lib/setup.sh"
-
-python main.py --mode train --preset modern "$@"
+source "$(dirname -- "${BASH_SOURCE[0]}")/lib/recipe.sh"
+train_preset modern "$@"

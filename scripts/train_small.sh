@@ -3,9 +3,5 @@
 # to main.py and override the preset: ./scripts/train_small.sh --num_epoch 30
 set -euo pipefail
 
-folder="$(dirname -- "${BASH_SOURCE[0]}")"
-source "$folder/lib/recipe.sh"
-need_data "$@"
-source "$folder/lib/setup.sh"
-
-python main.py --mode train --preset small "$@"
+source "$(dirname -- "${BASH_SOURCE[0]}")/lib/recipe.sh"
+train_preset small "$@"

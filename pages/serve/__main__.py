@@ -10,6 +10,7 @@ import tempfile
 
 import environment  # noqa: F401
 
+import separate
 from engine.options import AUTO
 from utils import Parser, UserError, command, set_up_logging
 
@@ -26,9 +27,6 @@ def load(args):
 
     Raises UserError if the networks cannot be used.
     """
-    import torch
-
-    import separate
     from engine.build import build_sampling
     from engine.card import card_summary
     from engine.machine.memory import keep_memory
@@ -36,7 +34,7 @@ def load(args):
     from engine.separation.outputs import Request, separate_video
     from pages.serve.jobs import check_seconds
 
-    num_gpus = min(1, torch.cuda.device_count())
+    num_gpus = separate.count_gpus(None)
     if not num_gpus:
         keep_memory()
     pixels, options, folder = separate.load(argparse.Namespace(ckpt=args.ckpt, num_gpus=num_gpus, amp="auto"))
@@ -66,11 +64,11 @@ def serve(args):
     from pages.serve.jobs import Jobs
 
     with _listen(args.port) as listener, tempfile.TemporaryDirectory(prefix="serve-") as temporary:
-        separate, folder = load(args)
+        separate_one, folder = load(args)
         uploads, results = (os.path.join(temporary, name) for name in ("uploads", "results"))
         os.makedirs(uploads)
         os.makedirs(args.out or results, exist_ok=True)
-        with Jobs(uploads, args.out or results, separate) as jobs:
+        with Jobs(uploads, args.out or results, separate_one) as jobs:
             networks = os.path.basename(os.path.abspath(folder))
             notes = f"At most {args.max_mb} MB and {args.max_seconds} s.", f"Networks: {networks}"
             app = make_app(jobs, args.max_mb, notes)
@@ -96,10 +94,6 @@ def _number(low, high):
     return parse
 
 
-def _count(text):
-    return AUTO if text == AUTO else _number(1, 8)(text)
-
-
 def _parse(argv):
     text = "A page to drop videos on, for this machine alone."
     parser = Parser(EXAMPLES, prog="python -m pages.serve", description=text)
@@ -110,7 +104,7 @@ def _parse(argv):
     add("--max_mb", type=_number(1, 10**6), default=500, help="size of a video, in MB (%(default)s)")
     add("--max_seconds", type=_number(1, 4 * 3600), default=600, help="length of a video (%(default)s)")
     text = "number of sources to find, 1 to 8, or auto: one or two (%(default)s)"
-    add("--num_sources", type=_count, default=AUTO, help=text)
+    add("--num_sources", type=separate.source_count, default=AUTO, help=text)
     return parser.parse_args(argv)
 
 

@@ -21,3 +21,12 @@ To try everything without data, run ./scripts/demo.sh
 END
     exit 2
 }
+
+# Train by the preset $1; the other arguments go to main.py.
+train_preset() {
+    local preset="$1"
+    shift
+    need_data "$@"
+    source "$(dirname -- "${BASH_SOURCE[0]}")/setup.sh"
+    python main.py --mode train --preset "$preset" "$@"
+}
