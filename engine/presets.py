@@ -94,8 +94,8 @@ REDUCED = PUBLISHED | {
     "optimizer": "adamw",
     "schedule": "cosine",
     "warmup": 0.5,
-    "num_epoch": 6,
-    "eval_epoch": 6,
+    "num_epoch": 4,
+    "eval_epoch": 4,
 }
 
 PRESETS = {"published": PUBLISHED, "small": SMALL, "modern": MODERN, "reduced": REDUCED}

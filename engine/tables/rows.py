@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-SIZE = "--num_epoch 6 --eval_epoch 6"  # of the other presets: as many mixtures as `reduced`
+SIZE = "--num_epoch 4 --eval_epoch 4"  # of the other presets: as many mixtures as `reduced`
 SMALLER_MODERN = (
     "--preset modern --imgSize 160 --num_views 8 --num_frames 1 --stride_frames 1 --ngf 32 --num_channels 16 "
     "--audLen 32767 --batch_size_per_gpu 8 --lr_sound 1.5e-3 --lr_synthesizer 1.5e-3 --num_val -1 "
