@@ -72,4 +72,30 @@ SMALL = _TODAY | {
 # For MUSIC, with the published data, evaluation and batches.
 MODERN = PUBLISHED | _TODAY | {"id": "MUSIC-modern", "depth_sound": 2}
 
-PRESETS = {"published": PUBLISHED, "small": SMALL, "modern": MODERN}
+# The published networks, masks and loss at a size for two CPU cores, to compare variants in short runs. The
+# backbone is small, pretrained and frozen; the optimiser and the first weights learn from few mixtures.
+REDUCED = PUBLISHED | {
+    "id": "reduced",
+    "arch_frame": "lite0",
+    "lr_frame": 0.0,
+    "img_norm": "batch",
+    "imgSize": 160,
+    "num_views": 8,
+    "num_frames": 1,
+    "stride_frames": 1,
+    "arch_sound": "unet6",
+    "init_sound": "kaiming",
+    "ngf": 32,
+    "num_channels": 16,
+    "audLen": 32767,
+    "batch_size_per_gpu": 8,
+    "num_val": -1,
+    "dup_trainset": 0,
+    "optimizer": "adamw",
+    "schedule": "cosine",
+    "warmup": 0.5,
+    "num_epoch": 4,
+    "eval_epoch": 4,
+}
+
+PRESETS = {"published": PUBLISHED, "small": SMALL, "modern": MODERN, "reduced": REDUCED}

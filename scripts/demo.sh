@@ -7,13 +7,12 @@ set -euo pipefail
 
 source "$(dirname -- "${BASH_SOURCE[0]}")/lib/setup.sh"
 
-data=data/demo
 num_gpus=$(python -c 'import torch; print(min(1, torch.cuda.device_count()))')
 flags=(
     --num_gpus "$num_gpus"
     --id demo
-    --list_train "$data/train.csv"
-    --list_val "$data/val.csv"
+    --list_train data/demo/train.csv
+    --list_val data/demo/val.csv
     --preset small
     --num_epoch 12
     --eval_epoch 6
@@ -21,19 +20,13 @@ flags=(
     "$@"
 )
 
-echo "== 1/5 generating videos of instruments: $data/videos" >&2
-python -m dataset.demo --out "$data"
-echo "== 2/5 converting the videos to frames and audio" >&2
-python -m dataset.preprocess --videos "$data/videos" --out "$data"
-echo "== 3/5 writing lists of training and validation clips" >&2
-python create_index_files.py --root_audio "$data/audio" --root_frame "$data/frames" --path_output "$data" \
-    --min_seconds 7 --trainset_ratio 0.9
-echo "== 4/5 training" >&2
+source scripts/lib/demo_data.sh
+echo "== training" >&2
 trained=$(python main.py "${flags[@]}")
 echo "$trained"
-echo "== 5/5 evaluation on the validation clips" >&2
+echo "== evaluation on the validation clips" >&2
 # `done: ckpt/demo; …`, with a number if there is a run of that name with other flags.
 folder="${trained#done: }"
 folder="${folder%%;*}"
 python main.py "${flags[@]}" --mode eval --id "${folder##*/}" --num_vis 24 \
-    --list_duets "$data/duets" --list_solos "$data/videos"
+    --list_duets data/demo/duets --list_solos data/demo/videos
