@@ -25,7 +25,7 @@ from engine.evaluation.localisation import find_truths, localisation_line, local
 from engine.evaluation.protocol import check_window, compare, make_protocol, write_protocol
 from engine.evaluation.report import summary_line, write_metrics, write_page
 from engine.evaluation.results import make_pool
-from engine.loaders import build_train_loader, build_val_loader, fixed_mixtures
+from engine.loaders import build_train_loader, build_val_loader, fixed_mixtures, left_out
 from engine.machine import distributed
 from engine.machine.memory import keep_memory
 from engine.machine.precision import set_precision
@@ -135,7 +135,7 @@ def evaluate(args):
         if not distributed.is_main():
             return 0
         history = read_history(run)
-        summary = {"epoch": best_epoch(history), **summary, "num_gone": len(loader.dataset.gone)}
+        summary = {"epoch": best_epoch(history), **summary, **left_out(args, loader.dataset)}
         if truths:
             pixels = PixelSeparator(separator, args.num_mix)
             summary["localisation"] = localise(pixels, device, build_sampling(args), truths, folder)

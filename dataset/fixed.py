@@ -65,8 +65,11 @@ def _find(name, root_audio, root_frame):
 
 
 def _first(root, name, suffixes):
-    """The first path root/name + suffix that exists, else the first."""
-    paths = [os.path.join(root, name + suffix) for suffix in suffixes]
+    return _first_there([os.path.join(root, name + suffix) for suffix in suffixes])
+
+
+def _first_there(paths):
+    """The first of `paths` that exists, else the first."""
     return next((path for path in paths if os.path.exists(path)), paths[0])
 
 
@@ -132,8 +135,8 @@ def read_protocol(path):
         _check_parts(where, mixture, {"clips": list, "scores": dict})
         for clip in mixture["clips"]:
             _check_parts(where, clip, SECTIONS_CLIP)
-    if len({len(mixture["clips"]) for mixture in protocol["mixtures"]}) != 1:
-        raise UserError(f"{path}: expected mixtures of one number of clips")
+    if not any(mixture["clips"] for mixture in protocol["mixtures"]):
+        raise UserError(f"{path}: no mixtures")
     return protocol
 
 
@@ -155,8 +158,8 @@ def protocol_mixtures(path, root_audio, root_frame):
         clip = Clip(entry["audio"], entry["frames"], entry["num_frames"])
         if clip.num_frames and clip not in found:
             near = _find(clip.name, root_audio, root_frame)
-            audio = clip.path_audio if os.path.exists(clip.path_audio) else near.path_audio
-            frames = clip.path_frames if os.path.exists(clip.path_frames) else near.path_frames
+            audio = _first_there([clip.path_audio, near.path_audio])
+            frames = _first_there([clip.path_frames, near.path_frames])
             found[clip] = _if_there(Clip(audio, frames, clip.num_frames))
         return found.get(clip, clip)
 

@@ -133,6 +133,14 @@ def _same_category(path, args):
     return mixtures
 
 
+def left_out(args, dataset):
+    """Counts of what an evaluation leaves out: mixtures with clips that are gone; clips without partners."""
+    counts = {"num_gone": len(dataset.gone)}
+    if is_same(args):
+        counts["num_clips_alone"] = len(without_partners(read_index(args.list_val), args.num_mix))
+    return counts
+
+
 def _build_fixed_dataset(args, checksums):
     """A data set of fixed mixtures; warns of those that are gone."""
     mixtures = fixed_mixtures(args)

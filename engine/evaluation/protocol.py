@@ -93,8 +93,10 @@ def _clips(evaluator, labels):
         if number in evaluator.checksums:
             found[labels[number]] = evaluator.checksums[number]
         elif not clip.num_frames:
-            what = what_is_gone(clip) or "clip in the list"
-            found[labels[number]] = {"missing": f"no {what} at {clip.path_audio} and {clip.path_frames}"}
+            paths = {"sound": clip.path_audio, "frames": clip.path_frames}
+            gone = what_is_gone(clip)
+            texts = [f"no {what} at {path}" for what, path in paths.items() if what in gone]
+            found[labels[number]] = {"missing": ", ".join(texts) or "was gone when the protocol was written"}
         elif clip.name in evaluator.failures.reasons:
             found[labels[number]] = {"missing": evaluator.failures.reasons[clip.name]}
     return found
