@@ -6,10 +6,12 @@ import os
 from engine.options import (
     FILE_OPTIONS,
     HALVINGS,
+    SAME,
     check_no_weights,
     check_spectrogram,
     check_together,
     check_values,
+    protocol_options,
     saved_options,
     training_options,
 )
@@ -138,12 +140,7 @@ def _add_masks(group):
         choices=("magnitude", "phase"),
         help="true ratio masks: of magnitudes, as published, or of the part in phase with the mixture",
     )
-    add(
-        "--mask_thres",
-        default=0.5,
-        type=float,
-        help="threshold that makes predicted masks binary in evaluation",
-    )
+    add("--mask_thres", default=0.5, type=float, help="evaluation: threshold that makes masks binary")
     add("--loss", default="bce", choices=("bce", "l1", "l2"), help="loss on masks; binary masks need bce")
     add(
         "--weighted_loss", default=0, type=int, choices=(0, 1), help="weight the loss by the mixture's energy"
@@ -171,8 +168,18 @@ def _add_data(group):
     add(
         "--list_val_mix",
         default="",
-        help="mixture list to evaluate instead of --list_val, see create_index_files.py",
+        help="mixture list to evaluate instead of --list_val, see create_index_files.py, or a published list "
+        "with rows of /CATEGORY/ID.wav,/CATEGORY/ID.wav",
     )
+    add(
+        "--protocol",
+        default="",
+        metavar="FILE",
+        help="evaluation: repeat the evaluation that wrote this protocol.json, and say whether data and "
+        "scores agree",
+    )
+    add("--root_audio", default="./data/audio", help="audio of published lists and moved protocols")
+    add("--root_frame", default="./data/frames", help="frames of published lists and moved protocols")
     add(
         "--num_val",
         default=-1,
@@ -210,13 +217,13 @@ def _add_mixing(group):
         help="training: play clips faster or slower, up to this change of pitch (3 for instruments)",
     )
     pairs = ("category", "video", "original")
+    add("--mix_pairs", default="category", choices=pairs, help="training: what a mixture's clips differ in")
     add(
-        "--mix_pairs",
+        "--val_pairs",
         default="category",
-        choices=pairs,
-        help="training: what the clips of a mixture must differ in",
+        choices=(*pairs, SAME),
+        help="evaluation: the same; same: different videos of one category, scores of their own",
     )
-    add("--val_pairs", default="category", choices=pairs, help="evaluation: the same")
 
 
 def _add_training(group):
@@ -258,13 +265,7 @@ def _add_training(group):
 
 def _add_schedule(group):
     add = group.add_argument
-    add(
-        "--lr_steps",
-        default=[40, 60],
-        nargs="*",
-        type=int,
-        help="epochs after which learning rates drop to a tenth",
-    )
+    add("--lr_steps", default=[40, 60], nargs="*", type=int, help="epochs after which rates drop to a tenth")
     add(
         "--schedule",
         default="step",
@@ -302,11 +303,7 @@ def _add_machine(group, gpus_present, processes_here):
         help="precision of the networks; off: float32; auto: bf16 where the hardware supports it, else off; "
         "fp16 needs a GPU",
     )
-    add(
-        "--compile",
-        action="store_true",
-        help="compile the networks with torch.compile: takes a minute, then steps on GPUs are faster",
-    )
+    add("--compile", action="store_true", help="torch.compile: takes a minute, then GPUs are faster")
     add(
         "--bss",
         default="fast",
@@ -331,6 +328,10 @@ def parse_args(argv=None, gpus_present=0, processes=(1, 1)):
             parser.error("--mode eval needs --id: the name of a folder in --ckpt")
         run = find_named(args.ckpt, args.id)
         defaults = defaults | _saved_options(parser, os.path.join(args.ckpt, run))
+        if args.protocol:
+            options = protocol_options(args.protocol)
+            parser.check_saved(options, args.protocol)
+            defaults |= options
     parser.set_defaults(**defaults)
     args = parser.parse_args(argv)
     if args.mode == "eval":

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 
 import environment  # noqa: F401
 
@@ -15,18 +16,20 @@ if __name__ == "__main__" and "TORCHELASTIC_RUN_ID" not in os.environ:
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from dataset.index import read_index, read_mixtures, shared_ids
+from dataset.fixed import read_protocol, write_gone
+from dataset.index import read_index, shared_ids
 from engine.build import build_optimizer, build_sampling, build_separator, parallelize
 from engine.card import Card, code_version, update_scores
 from engine.evaluation.evaluate import Evaluator
 from engine.evaluation.localisation import find_truths, localisation_line, localise
+from engine.evaluation.protocol import check_window, compare, make_protocol, write_protocol
 from engine.evaluation.report import summary_line, write_metrics, write_page
 from engine.evaluation.results import make_pool
-from engine.loaders import build_train_loader, build_val_loader
+from engine.loaders import build_train_loader, build_val_loader, fixed_mixtures, left_out
 from engine.machine import distributed
 from engine.machine.memory import keep_memory
 from engine.machine.precision import set_precision
-from engine.options import path_val, run_folder, training_options
+from engine.options import path_val, results_folder, run_folder, training_options
 from engine.runs import title
 from engine.separation.pixels import PixelSeparator
 from engine.training.checkpoint import (
@@ -96,7 +99,7 @@ def check_processes(args, state, *clips):
 def warn_of_shared_ids(args):
     """Warn if videos are in both the training list and the validation list."""
     if args.list_val_mix:
-        clips = [clip for mixture in read_mixtures(args.list_val_mix) for clip in mixture]
+        clips = [clip for mixture in fixed_mixtures(args) for clip in mixture]
     else:
         clips = read_index(args.list_val)
     shared = shared_ids(read_index(args.list_train), clips)
@@ -111,36 +114,55 @@ def warn_of_shared_ids(args):
 
 
 def evaluate(args):
-    """Evaluate the networks ckpt/ID/{sound,frame,synthesizer}_best.pth; write scores and page."""
-    folder = run_folder(args)
+    """Evaluate the networks ckpt/ID/{sound,frame,synthesizer}_best.pth; write scores and page.
+
+    Returns the exit status: 1 if the evaluation repeats a protocol and does not agree with it, else 0.
+    """
+    run, folder = run_folder(args), results_folder(args)
+    earlier = read_protocol(args.protocol) if args.protocol else None  # before its file may be replaced
+    if earlier:
+        check_window(earlier, args)
     loader = build_val_loader(args)
     check_processes(args, None, loader.dataset.clips)
     truths = find_truths(args.list_duets, args.list_solos, args.list_val)
-    separator = build_separator(args, weight_files(folder))
+    weights = weight_files(run)
+    separator = build_separator(args, weights)
     model, device = parallelize(separator, args.num_gpus)
     page = os.path.join(folder, FOLDER_PAGE)
     with make_pool(args.workers) as pool:
         evaluator = Evaluator(model, separator, device, loader, pool, path_val(args), args.bss)
         summary, results = evaluator.run(page, args.num_vis, swapped=True)
         if not distributed.is_main():
-            return
-        history = read_history(folder)
-        summary = {"epoch": best_epoch(history), **summary}
+            return 0
+        history = read_history(run)
+        summary = {"epoch": best_epoch(history), **summary, **left_out(args, loader.dataset)}
         if truths:
             pixels = PixelSeparator(separator, args.num_mix)
             summary["localisation"] = localise(pixels, device, build_sampling(args), truths, folder)
+    protocol = make_protocol(args, evaluator, results, weights, device, earlier)
+    write_protocol(folder, protocol)
+    write_gone(folder, loader.dataset)
     write_metrics(folder, summary, results)
-    update_scores(folder, summary, path_val(args))
-    write_page(page, summary, results, vars(args), history, title(folder))
+    if folder == run:
+        update_scores(folder, summary, path_val(args))
+    write_page(page, summary, results, vars(args), history, title(run))
     print(summary_line(summary))
     if truths:
         print(localisation_line(summary["localisation"]))
     print(f"scores: {os.path.join(folder, 'metrics.json')}, page: {os.path.join(page, 'index.html')}")
+    return tell_of_agreement(args.protocol, earlier, protocol) if earlier else 0
+
+
+def tell_of_agreement(path, earlier, protocol):
+    """Print whether a repeated evaluation agrees with the protocol at `path`; returns the exit status."""
+    agrees, text = compare(path, earlier, protocol)
+    print(text)
+    return int(not agrees)
 
 
 @command
 def main(argv=None):
-    """The command."""
+    """The command; returns the exit status."""
     with distributed.session():
         set_up_logging(logging.INFO if distributed.is_main() else logging.ERROR)
         with distributed.one_voice():
@@ -150,8 +172,8 @@ def main(argv=None):
         if not args.num_gpus:
             keep_memory()
         with logging_redirect_tqdm():  # log lines go above a progress bar
-            evaluate(args) if args.mode == "eval" else train(args)
+            return evaluate(args) if args.mode == "eval" else train(args)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

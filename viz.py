@@ -198,9 +198,9 @@ def write_page(folder, rows, summary, options, history, title):
     """Write folder/index.html, whole or not at all.
 
     rows: what `write_row` returned, in evaluation order; their media lie in `folder`.
-    summary: numbers by name: epoch, num_mixtures, num_failed, num_silent, loss and, in dB, sdr_mixture, sdr,
-    sir, sar, si_sdr, sdr_oracle, sdr_swapped; and localisation, as `engine.evaluation.localisation.localise`
-    returns it; any may be missing or None.
+    summary: numbers by name: epoch, num_mixtures, num_failed, num_silent, num_gone, loss and, in dB, sdr,
+    sir, sar, si_sdr, sdr_mixture, sdr_oracle, sdr_swapped; and localisation, as
+    `engine.evaluation.localisation.localise` returns it; any may be missing or None.
     options: the run's flags and their values.
     history: {"train": {"epoch": [...], "err": [...]}, "val": {"epoch", "err", "sdr", …}}, may be empty.
     """

@@ -82,7 +82,11 @@ def read_mixtures(path):
 
     Raises UserError, naming file and line, if the file is missing or empty or if a row is not N clips.
     """
-    rows = read_rows(path, "mixture list")
+    return parse_mixtures(read_rows(path, "mixture list"))
+
+
+def parse_mixtures(rows):
+    """Parse the rows of a mixture list, as `read_rows` returns them; see `read_mixtures`."""
     num_mix = max(2, len(rows[0][1]) // NUM_COLUMNS)
     return [parse_clips(where, row, num_mix) for where, row in rows]
 

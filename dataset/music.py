@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import Dataset, default_collate
 
 from dataset.audio import read_window
+from dataset.checksums import checksum, file_checksum
 from dataset.frames import draw_crop, read_clip
 from utils import UserError
 
@@ -38,13 +39,15 @@ class MUSICMixDataset(Dataset):
     An item is {mix [L], sources [N, L] float32, already divided by N; frames uint8 [N, 3, T, H, W]; info}.
     `info` holds the item's index, the numbers of its clips in the list, their centre frames, and failures as
     (clip name, reason). In training, an unreadable clip is replaced by another; in evaluation, the item is
-    then `info` alone.
+    then `info` alone. With `checksums`, `info` in evaluation also holds {"sound", "pictures", "file"} of each
+    clip: checksums of its window and frames as decoded, and of its sound file.
 
     clips: a list of `dataset.index.Clip`. train: random moments, volumes and crops, and `repeats` passes over
     the list per epoch (0: enough for about 1,000 items); otherwise the middle of each clip, and at most
     `max_items` clips (-1: all). pairs: the clips of a mixture differ in category and video ("category"), in
     video ("video"), or are drawn as in the original code, which may repeat a clip ("original"). mixtures:
-    tuples of clip numbers; evaluation uses exactly these. Randomness depends only on (seed, epoch, index).
+    tuples of clip numbers; evaluation uses exactly these, but for those in `gone`. Randomness depends only on
+    (seed, epoch, index).
 
     semitones: training clips are played faster or slower, up to this change of pitch; the clips, moments and
     crops that are drawn stay the same.
@@ -66,6 +69,7 @@ class MUSICMixDataset(Dataset):
         semitones=0,
         views=0,
         view_epochs=math.inf,
+        checksums=False,
     ):
         assert not (train and mixtures), "fixed mixtures are for evaluation"
         self.clips = clips if train or max_items < 0 else clips[:max_items]
@@ -78,6 +82,8 @@ class MUSICMixDataset(Dataset):
         self.views = views if train else 0
         self.view_epochs = view_epochs
         self.semitones = semitones if train else 0
+        self.checksums = checksums and not train
+        self._known = {}  # {clip's number: its checksums}; each worker reads a file for them once
         self.unreadable = {}  # {clip's number: why its views could not be made}
         self.groups = _group_numbers(self.clips, pairs)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # seen by persistent workers
@@ -92,13 +98,38 @@ class MUSICMixDataset(Dataset):
         self._epoch.fill_(epoch)
 
     @property
+    def gone(self):
+        """Indices of the fixed mixtures with a clip that is gone (no frames), see `dataset.fixed`."""
+        mixtures = enumerate(self.mixtures or ())
+        return {index for index, picked in mixtures if any(not self.clips[n].num_frames for n in picked)}
+
+    def mixture(self, index):
+        """The numbers of the clips of a mixture in evaluation; fewer than N if no others may be mixed."""
+        rng, draws, picked = *self._generators(index), []
+        while len(picked) < self.sampling.num_mix:
+            number = self._pick(index, picked, [], rng, draws)
+            if number is None:
+                break
+            picked.append(number)
+        return picked
+
+    def middle(self, number):
+        """The centre of a clip's window in evaluation: (number of the frame, seconds)."""
+        centre = max(1, self.clips[number].num_frames // 2)
+        return centre, (centre - 0.5) / self.sampling.fps
+
+    def _generators(self, index):
+        """The generators that draw the clips of a mixture; the second as in the original evaluation."""
+        rng = np.random.default_rng([self.seed, int(self._epoch) if self.train else 0, index])
+        return rng, random.Random(index)
+
+    @property
     def gives_views(self):
         """True if items of this epoch hold views instead of frames."""
         return self.views > 0 and int(self._epoch) <= self.view_epochs
 
     def __getitem__(self, index):
-        rng = np.random.default_rng([self.seed, int(self._epoch) if self.train else 0, index])
-        draws = random.Random(index)  # as in the original code's evaluation
+        rng, draws = self._generators(index)
         rng_speed = np.random.default_rng([self.seed, int(self._epoch), index, SPEED_STREAM])
         picked, centres, failures = [], [], []
         waves, frames = self._allocate()
@@ -118,6 +149,8 @@ class MUSICMixDataset(Dataset):
                     break
         named = [(self.clips[number].name, reason) for number, reason in failures]
         info = {"index": index, "clips": picked, "centres": centres, "failures": named}
+        if self.checksums:
+            info["checksums"] = [self._sums(*each) for each in zip(picked, waves, frames, strict=False)]
         if len(picked) < self.sampling.num_mix:
             return {"info": info}
         sources = torch.from_numpy(waves).div_(self.sampling.num_mix)
@@ -148,8 +181,7 @@ class MUSICMixDataset(Dataset):
         Raises UserError for pictures that cannot be read.
         """
         s, clip = self.sampling, self.clips[number]
-        centre = max(1, clip.num_frames // 2)
-        numbers = _frame_numbers(centre, s.num_frames, s.stride_frames, clip.num_frames)
+        numbers = _frame_numbers(self.middle(number)[0], s.num_frames, s.stride_frames, clip.num_frames)
         return read_clip(clip.path_frames, numbers, s.img_size)
 
     def window_pictures(self, number, centre):
@@ -176,7 +208,7 @@ class MUSICMixDataset(Dataset):
         None if there are none left.
         """
         if self.mixtures:
-            return self.mixtures[index][len(picked)]
+            return next(iter(self.mixtures[index][len(picked) :]), None)
         if not picked and not failures:
             return index % len(self.clips)
         if self.pairs == "original":
@@ -202,7 +234,7 @@ class MUSICMixDataset(Dataset):
         if self.gives_views and number in self.unreadable:
             raise UserError(self.unreadable[number])
         s, clip = self.sampling, self.clips[number]
-        centre = _draw_centre(clip.num_frames, s, rng) if self.train else max(1, clip.num_frames // 2)
+        centre = _draw_centre(clip.num_frames, s, rng) if self.train else self.middle(number)[0]
         seconds = (centre - 0.5) / s.fps
         wave[:] = read_window(clip.path_audio, seconds, s.aud_len, s.aud_rate, speed)
         if self.train:
@@ -215,6 +247,14 @@ class MUSICMixDataset(Dataset):
         numbers = _frame_numbers(centre, s.num_frames, s.stride_frames, clip.num_frames)
         read_clip(clip.path_frames, numbers, s.img_size, crop, frames)
         return centre
+
+    def _sums(self, number, wave, frames):
+        """The checksums of a clip from its decoded window [L] and frames [3, T, H, W]."""
+        if number not in self._known:
+            path = self.clips[number].path_audio
+            sums = {"sound": checksum(wave), "pictures": checksum(frames), "file": file_checksum(path)}
+            self._known[number] = sums
+        return self._known[number]
 
 
 def collate(items):

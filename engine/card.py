@@ -104,7 +104,9 @@ def _scores(summary, path_val):
     ]
     count = summary["num_mixtures"] - summary["num_failed"] - summary["num_silent"]
     date = time.strftime("%Y-%m-%d")
-    text = f"Mixtures of clips in `{path_val}`, evaluated on {date}: {count} scored."
+    gone = summary.get("num_gone")
+    of = f" of {summary['num_mixtures'] + gone}, {gone} of them with clips that are gone" if gone else ""
+    text = f"Mixtures of clips in `{path_val}`, evaluated on {date}: {count} scored{of}."
     if len(rows) == 2:
         return [SCORES, text]
     return [SCORES, text, "\n".join(rows)]

@@ -1,17 +1,24 @@
 """Data loaders of training and validation mixtures; each process loads its share."""
 
+import logging
+
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from dataset.index import read_index, read_mixtures
+from dataset.fixed import protocol_mixtures, read_fixed
+from dataset.index import read_index
+from dataset.indexing.mixtures import draw_same, without_partners
 from dataset.music import MUSICMixDataset, collate
 from engine.build import build_sampling
 from engine.machine import distributed
-from engine.options import batch_size, frozen_epochs, kept_views
+from engine.options import batch_size, frozen_epochs, is_same, kept_views, path_val
 from utils import UserError
 
 SAMPLER_PART = 4096  # indices converted to Python numbers at a time
+NUM_NAMED = 5  # clips listed in a warning
+
+logger = logging.getLogger(__name__)
 
 
 def build_train_loader(args):
@@ -64,14 +71,26 @@ def start_epoch(loader, epoch):
 
 
 def build_val_loader(args):
-    """Batches of the fixed validation mixtures, in the order of the list; each process loads its share."""
-    if args.list_val_mix:
-        dataset = _build_fixed_dataset(args.list_val_mix, args)
+    """Batches of the fixed validation mixtures, in the order of the list; each process loads its share.
+
+    Mixtures with clips that are gone are left out, see `dataset.fixed`. In evaluation, not in training, clips
+    come with their checksums.
+    """
+    checksums = args.mode == "eval"
+    if args.protocol or args.list_val_mix or is_same(args):
+        dataset = _build_fixed_dataset(args, checksums)
     else:
         dataset = _build_dataset(
-            args.list_val, args, train=False, pairs=args.val_pairs, max_items=args.num_val
+            args.list_val,
+            args,
+            train=False,
+            pairs=args.val_pairs,
+            max_items=args.num_val,
+            checksums=checksums,
         )
-    part = range(distributed.rank(), len(dataset), distributed.world_size())
+    gone = dataset.gone
+    there = [index for index in range(len(dataset)) if index not in gone]
+    part = there[distributed.rank() :: distributed.world_size()]
     return DataLoader(dataset, sampler=part, **_loader_options(args))
 
 
@@ -83,17 +102,61 @@ def _build_dataset(path, args, **options):
         raise UserError(message if path in message else f"{path}: {message}") from None
 
 
-def _build_fixed_dataset(path, args):
-    """A data set of the mixtures in a mixture list."""
-    mixtures = read_mixtures(path)
-    num_mix = len(mixtures[0])
+def fixed_mixtures(args):
+    """The mixtures of --protocol, --list_val_mix or --val_pairs same, as tuples of `Clip`, up to --num_val.
+
+    Raises UserError unless they are mixtures of --num_mix clips.
+    """
+    path, roots = path_val(args), (args.root_audio, args.root_frame)
+    if args.protocol:
+        mixtures = protocol_mixtures(path, *roots)
+    elif args.list_val_mix:
+        mixtures = read_fixed(path, *roots)
+    else:
+        mixtures = _same_category(path, args)
+    num_mix = max(map(len, mixtures))
     if num_mix != args.num_mix:
         raise UserError(f"{path}: expected mixtures of {args.num_mix} clips (--num_mix), found {num_mix}")
-    mixtures = mixtures[: args.num_val] if args.num_val > 0 else mixtures
+    return mixtures[: args.num_val] if args.num_val > 0 else mixtures
+
+
+def _same_category(path, args):
+    clips = read_index(path)
+    alone, mixtures = without_partners(clips, args.num_mix), draw_same(clips, args.num_mix, args.seed)
+    names = ", ".join(sorted({clip.category for clip in alone}))
+    if not mixtures:
+        raise UserError(f"{path}: --val_pairs same needs {args.num_mix} videos of a category, found {names}")
+    if alone:
+        logger.warning(
+            "%s: %d clips are left out: fewer than %d videos of %s", path, len(alone), args.num_mix, names
+        )
+    return mixtures
+
+
+def left_out(args, dataset):
+    """Counts of what an evaluation leaves out: mixtures with clips that are gone; clips without partners."""
+    counts = {"num_gone": len(dataset.gone)}
+    if is_same(args):
+        counts["num_clips_alone"] = len(without_partners(read_index(args.list_val), args.num_mix))
+    return counts
+
+
+def _build_fixed_dataset(args, checksums):
+    """A data set of fixed mixtures; warns of those that are gone."""
+    mixtures = fixed_mixtures(args)
     clips = list(dict.fromkeys(clip for mixture in mixtures for clip in mixture))
     numbers = {clip: number for number, clip in enumerate(clips)}
     mixtures = [tuple(numbers[clip] for clip in mixture) for mixture in mixtures]
-    return MUSICMixDataset(clips, build_sampling(args), train=False, seed=args.seed, mixtures=mixtures)
+    dataset = MUSICMixDataset(
+        clips, build_sampling(args), train=False, seed=args.seed, mixtures=mixtures, checksums=checksums
+    )
+    gone = [clip.name for clip in clips if not clip.num_frames]
+    if gone:
+        logger.warning(
+            "%s: %d of %d mixtures are left out: %d clips are gone, e.g. %s",
+            *(path_val(args), len(dataset.gone), len(dataset), len(gone), ", ".join(gone[:NUM_NAMED])),
+        )
+    return dataset
 
 
 def _loader_options(args):

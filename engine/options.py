@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 
+from dataset.fixed import read_protocol
 from utils import UserError
 
 NUM_LOG_FREQS = 256  # rows of a log-frequency spectrogram, as in models.spectral
@@ -45,6 +46,7 @@ AT_LEAST = {  # smallest allowed value
     "augment_speed": 0,
     "mask_thres": 0,
 }
+SAME = "same"  # --val_pairs: two videos of one category
 AUTO = "auto"  # --num_sources of separate.py: find how many there are
 FILE_OPTIONS = "options.json"  # the run's options, saved next to its weights
 # Options that define a checkpoint's networks and their input: evaluation reads them from the run's own
@@ -57,7 +59,7 @@ MODEL_OPTIONS = (
 # Options that may change when a run is resumed: they do not affect what is learned.
 FREE_OPTIONS = (
     "ckpt preset mode resume overwrite workers num_vis disp_iter num_gpus batch_size_per_gpu list_duets "
-    "list_solos num_processes bss compile views_dir"
+    "list_solos num_processes bss compile views_dir protocol root_audio root_frame"
 ).split()
 # Options added later, with their defaults: older runs resume while these keep their defaults.
 LATER_OPTIONS = {
@@ -105,6 +107,7 @@ def check_together(parser, args):
         )
     if args.mode == "eval":
         check_no_weights(parser, args, "--mode eval scores the networks in ckpt/ID")
+    check_mixtures(parser, args)
     check_precision(parser, args)
     check_frame(parser, args)
     if args.compile and (args.num_gpus or 0) > 1:
@@ -114,6 +117,20 @@ def check_together(parser, args):
     if args.stft_hop > args.stft_frame // 2:
         parser.error("--stft_hop: at most half of --stft_frame, or the STFT cannot be inverted")
     check_spectrogram(parser, args)
+
+
+def check_mixtures(parser, args):
+    """Check that one option alone says what is evaluated, and that training does not depend on it."""
+    flags = {
+        "--protocol": args.protocol,
+        "--val_pairs same": is_same(args),
+        "--list_val_mix": args.list_val_mix,
+    }
+    given = [flag for flag, is_given in flags.items() if is_given]
+    if len(given) > 1:
+        parser.error(f"{given[0]} sets the mixtures to evaluate: it does not go with {given[1]}")
+    if args.mode == "train" and given and given[0] != "--list_val_mix":
+        parser.error(f"{given[0]} is for --mode eval: training chooses its best networks by other mixtures")
 
 
 def check_frame(parser, args):
@@ -240,8 +257,25 @@ def differing(saved, wanted):
 
 
 def path_val(args):
-    """The list to evaluate: a mixture list if given, else an index file."""
-    return args.list_val_mix or args.list_val
+    """The list to evaluate: a protocol or a mixture list if given, else an index file."""
+    return args.protocol or args.list_val_mix or args.list_val
+
+
+def is_same(args):
+    """Whether mixtures of one category are evaluated."""
+    return args.val_pairs == SAME
+
+
+def results_folder(args):
+    """The folder of an evaluation's files: the run's, but for scores that must not replace its own."""
+    if args.protocol:
+        return os.path.join(run_folder(args), "repeated")
+    return os.path.join(run_folder(args), "same") if is_same(args) else run_folder(args)
+
+
+def protocol_options(path):
+    """The options that repeating a protocol takes from its file; the file has the mixtures, too."""
+    return {"bss": read_protocol(path)["metric"].get("bss"), "num_val": -1}
 
 
 def frozen_epochs(args):

@@ -1,4 +1,4 @@
-"""Draw fixed mixtures of clips of different categories, evenly spread, for evaluation."""
+"""Draw fixed mixtures for evaluation: evenly spread over different categories, or within one."""
 
 import heapq
 from collections import Counter, defaultdict
@@ -68,3 +68,31 @@ def _by_use(ranked, used_here):
             if rank + 1 < len(ranked[n]) and following not in seen:
                 seen.add(following)
                 heapq.heappush(heap, entry(following))
+
+
+def draw_same(clips, num_mix, seed):
+    """Draw distinct tuples of `num_mix` different videos of one category: at most one per clip of the list.
+
+    Each clip, in the order of the list, is mixed with clips drawn at random; see `without_partners` for those
+    that have too few. Depends on the seed and the clips' names.
+    """
+    groups = defaultdict(list)
+    for clip in clips:
+        groups[clip.category].append(clip)
+    drawn = {}  # as a set in the order of drawing
+    for clip in clips:
+        others = sorted(groups[clip.category], key=lambda other: draw(f"{clip.name}/{other.name}", seed))
+        for rest in combinations([other for other in others if other.id != clip.id], num_mix - 1):
+            mixture = (clip, *rest)
+            if len({one.id for one in mixture}) == num_mix and frozenset(mixture) not in drawn:
+                drawn[frozenset(mixture)] = mixture
+                break
+    return list(drawn.values())
+
+
+def without_partners(clips, num_mix):
+    """The clips of categories with fewer than `num_mix` videos: `draw_same` leaves them out."""
+    videos = defaultdict(set)
+    for clip in clips:
+        videos[clip.category].add(clip.id)
+    return [clip for clip in clips if len(videos[clip.category]) < num_mix]

@@ -32,11 +32,13 @@ class Evaluator:
         self.device = device
         self.loader = loader
         self.pool = pool
-        self.failures = Failures(len(loader.dataset.clips), path_list)
+        num_there = sum(clip.num_frames > 0 for clip in loader.dataset.clips)
+        self.failures = Failures(num_there, path_list)
         self.bss = bss
         # {mixture's index: its scores in `FIXED`}. These depend on the true sounds and masks only, which the
         # loader always gives alike for an index: computed in the first run, kept for the others.
         self.fixed = {}
+        self.checksums = {}  # {clip's number: its checksums}, if the data set computes them
         self.features = {}  # {clip's number: image features of its picture, by the networks of this run}
 
     def run(self, folder, num_vis=0, swapped=False):
@@ -53,6 +55,7 @@ class Evaluator:
                 for batch in self.loader:
                     self.failures.add(batch)
                     num_failed += len(batch["dropped"])
+                    self._add_checksums(batch)
                     for mixture in self._separate(batch, num_vis, swapped):
                         futures.append(submit(self.pool, mixture, folder))
                         if len(futures) > MAX_PENDING:
@@ -64,6 +67,8 @@ class Evaluator:
                 future.cancel()
             raise
         self.failures.join()
+        for part in distributed.gather(self.checksums):
+            self.checksums.update(part)
         results, num_failed = _join(results, num_failed)
         for result in results:
             if result.scores:
@@ -71,6 +76,10 @@ class Evaluator:
             if result.complaint:
                 logger.warning("mixture %d is not on the page: %s", result.index, result.complaint)
         return _summarize(results, num_failed, len(self.failures)), results
+
+    def _add_checksums(self, batch):
+        for info in batch["info"] + batch["dropped"]:
+            self.checksums.update(zip(info["clips"], info.get("checksums", ()), strict=False))
 
     def _separate(self, batch, num_vis, swapped):
         """Separate a batch: yields a `Mixture` for each."""

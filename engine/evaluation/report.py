@@ -23,7 +23,10 @@ def summary_line(summary):
     line += f", SI-SDR: {value('si_sdr', 4)}, SDR_oracle: {value('sdr_oracle', 4)}"
     if "sdr_swapped" in summary:
         line += f", SDR_swapped: {value('sdr_swapped', 4)}"
-    counts = ", ".join(f"{summary[f'num_{name}']} {name}" for name in ("mixtures", "failed", "silent"))
+    num_gone = summary.get("num_gone")
+    total = f" of {summary['num_mixtures'] + num_gone}" if num_gone else ""
+    counts = f"{summary['num_mixtures']}{total} mixtures, {f'{num_gone} gone, ' if num_gone else ''}"
+    counts += ", ".join(f"{summary[f'num_{name}']} {name}" for name in ("failed", "silent"))
     return f"{line} ({counts}, {summary['num_clips_unreadable']} clips unreadable)"
 
 

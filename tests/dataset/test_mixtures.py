@@ -7,7 +7,7 @@ from itertools import combinations
 import pytest
 
 from dataset.index import Clip, read_index, read_mixtures
-from dataset.indexing.mixtures import draw_mixtures
+from dataset.indexing.mixtures import draw_mixtures, draw_same, without_partners
 from tests.helpers import create, keys, make_clip
 
 
@@ -108,3 +108,26 @@ def test_lists_of_mixtures_are_written(tmp_path, capsys):
     assert f"wrote {tmp_path}/val_mix2.csv: 9 mixtures of 2" in printed
     assert "no val_mix3.csv: needs validation clips of 3 categories" in printed
     assert not (tmp_path / "val_mix3.csv").exists()
+
+
+@pytest.mark.parametrize("num_mix", [2, 3])
+def test_mixtures_of_one_category_are_of_different_videos_and_distinct(num_mix):
+    mixtures = draw_same(CLIPS, num_mix, seed=1)
+    assert len(mixtures) == len(CLIPS)
+    assert len({frozenset(mixture) for mixture in mixtures}) == len(mixtures)
+    for clip, mixture in zip(CLIPS, mixtures, strict=True):
+        assert mixture[0] == clip
+        assert {one.category for one in mixture} == {clip.category}
+        assert len({one.id for one in mixture}) == num_mix
+    assert draw_same(CLIPS, num_mix, seed=1) == mixtures
+    assert draw_same(CLIPS, num_mix, seed=2) != mixtures
+
+
+def test_clips_without_partners_are_left_out_of_mixtures_of_one_category():
+    clips = make_clips(flute=2, tuba=1, erhu=3)
+    clips += [clips[2]._replace(num_frames=50)]  # the tuba's video again
+    assert [clip.category for clip in without_partners(clips, 2)] == ["tuba", "tuba"]
+    assert len(without_partners(clips, 3)) == 4
+    pairs = draw_same(clips, 2, seed=1)
+    assert Counter(mixture[0].category for mixture in pairs) == {"flute": 1, "erhu": 3}
+    assert draw_same(clips[:3], 3, seed=1) == []

@@ -91,6 +91,8 @@ def test_evaluation_replaces_the_scores_and_nothing_else(tmp_path):
     assert before.split("## Data")[1] == after.split("## Data")[1]
     update_scores(tmp_path, {"num_mixtures": 1, "num_failed": 0, "num_silent": 1}, "silent.csv")
     assert ": 0 scored." in text_of(tmp_path)
+    update_scores(tmp_path, {"num_mixtures": 5, "num_failed": 0, "num_silent": 1, "num_gone": 3}, "gone.csv")
+    assert ": 4 scored of 8, 3 of them with clips that are gone." in text_of(tmp_path)
     assert "SDR" not in text_of(tmp_path)
 
 

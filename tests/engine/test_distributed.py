@@ -13,6 +13,8 @@ import torch
 
 import main
 from arguments import parse_args
+from dataset.fixed import read_protocol
+from engine.evaluation.protocol import compare
 from engine.failures import Failures
 from engine.loaders import build_train_loader, build_val_loader, start_epoch
 from engine.machine import distributed
@@ -214,6 +216,10 @@ def test_two_processes_score_what_one_scores(tree, tmp_path):
     alone, together = (read(folder, "metrics.json") for folder in folders)
     assert alone["num_mixtures"] == 5
     assert together == pytest.approx(alone, abs=1e-3)
+    protocols = [read_protocol(folder / "protocol.json") for folder in folders]
+    assert compare("alone", *protocols)[0]
+    assert len(protocols[0]["clips"]) > 2
+    assert protocols[0]["clips"] == protocols[1]["clips"]
     rows = [list(csv.reader((folder / "metrics.csv").read_text().splitlines())) for folder in folders]
     assert [row[:5] for row in rows[1]] == [row[:5] for row in rows[0]]
     names = [sorted(os.listdir(folder / "visualization")) for folder in folders]
