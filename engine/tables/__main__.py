@@ -1,6 +1,7 @@
 """`python -m engine.tables`: train, evaluate and write the tables; see scripts/reproduce_tables.sh."""
 
 import os
+import sys
 
 import environment  # noqa: F401
 
@@ -39,7 +40,12 @@ def main(argv=None):
     steps = list_steps(plan)
     if args.only:
         steps = [step for step in steps if set(step.name.split()) & set(args.only)]
-    run_steps(plan, steps)
+    seconds = run_steps(plan, steps)
+    if not args.only:
+        from engine.tables.write import write_tables  # here: it imports numpy, and --help is quick
+
+        write_tables(args.out, plan, seconds, sys.argv[1:] if argv is None else argv)
+        print(f"tables: {args.out}")
 
 
 if __name__ == "__main__":
