@@ -53,9 +53,10 @@ def _with_minutes(plan, table, cells, seconds):
 
 def _lead(plan, seconds, typed):
     command = shlex.join(["./scripts/reproduce_tables.sh", *typed])
+    taken, seeds = duration(sum(seconds.values())), ", ".join(map(str, plan.seeds))
     return (
         f"`{command}`: {plan.num_val} mixtures of clips in `{plan.list_val}`, networks trained on "
-        f"`{plan.list_train}`, seeds {', '.join(map(str, plan.seeds))}; {duration(sum(seconds.values()))} in all "
+        f"`{plan.list_train}`, seeds {seeds}; {taken} in all "
         f"on {_machine()}. Code: {code_version() or 'not a git clone'}.\n"
     )
 
