@@ -44,6 +44,8 @@ MISTAKES = {
     "main --list_train {f}/silent.mp4": "{f}/silent.mp4",
     f"{TRAIN} --list_val_mix {{f}}/good.csv": f"{{f}}/good.csv:1: expected {HEADER} 2",
     f"{TRAIN} --dup_trainset 1": "{f}/good.csv: ",
+    f"{TRAIN} --list_val_mix {{f}}/pairs.csv": "{f}/pairs.csv: none of its 1 mixtures is there: no ",
+    f"{TRAIN} --list_val_mix {{f}}/half.csv": "{f}/half.csv:2: expected /CATEGORY/ID.wav 2 times, found x",
     # main.py: runs and weights
     f"{EVAL} --id gone": "no run gone in {f}/ckpt: found choice, damaged, list, text, types, who",
     f"{EVAL} --id t": "several runs in {f}/ckpt begin with t: text, types",
@@ -53,6 +55,9 @@ MISTAKES = {
     f"{EVAL} --id types": "{f}/ckpt/types/options.json: ngf: expected int, found None",
     f"{EVAL} --id choice": "choice/options.json: loss: expected one of bce, l1, l2, found 'x'",
     f"{EVAL} --id text": "{f}/ckpt/text/sound_best.pth: not a file of weights",
+    f"{EVAL} --id whole --protocol {{f}}/gone.json": "{f}/gone.json: cannot be read as a protocol: No such",
+    f"{EVAL} --id whole --protocol {{f}}/list.json": "{f}/list.json: not a protocol of version 1: expected",
+    f"{EVAL} --id whole --val_pairs same": "{f}/good.csv: --val_pairs same needs 2 videos of a category",
     f"{EVAL} --id whole --list_duets {{f}}/gone": "{f}/gone: no such folder, and no such list of videos",
     "main --mode eval --id x --ckpt {f}/gone": "no run x in {f}/gone: there are none",
     "main --mode eval --id a/b --ckpt {f}/ckpt": "no run a/b in {f}/ckpt",
@@ -105,6 +110,8 @@ def folder(tmp_path_factory):
         "val.csv": ONE_ROW.replace("flute/a", "tuba/c") + ONE_ROW.replace("flute/a", "flute/d"),
         "header.csv": "audio,frames\n" + ONE_ROW,
         "words.csv": "a.wav,a.mp4,many\n",
+        "pairs.csv": "/flute/a.wav, /tuba/b.wav\n",
+        "half.csv": "/flute/a.wav, /tuba/b.wav\nx\n",
         "mixtures.csv": f"{ONE_ROW.strip()},{ONE_ROW}",
     }.items():
         (folder / name).write_text(text)
