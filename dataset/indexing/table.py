@@ -1,7 +1,7 @@
 """Index files of any length: rows stay in the file, and numpy arrays beside it say where they are.
 
-`open_index` builds these arrays once, in the folder `<index file>.columns`; they are memory-mapped, so that all
-loader processes share them. They are built again when the file changes.
+`open_index` builds these arrays once, in the folder `<index file>.columns`. They are memory-mapped, so that
+all loader processes share them, and built again when the file changes.
 """
 
 import contextlib
@@ -95,7 +95,7 @@ def _stamp(path):
 
 
 def _load(folder, stamp):
-    """The memory-mapped columns; None if they are missing, damaged, or belong to another state of the file."""
+    """The memory-mapped columns; None if they are missing, damaged or of another state of the file."""
     try:
         if not np.array_equal(np.load(os.path.join(folder, f"{STAMP}.npy")), stamp):
             return None

@@ -6,8 +6,8 @@ import pickle
 import numpy as np
 import pytest
 
-from dataset.indexing import table
 from dataset.index import Clip, read_index, write_index
+from dataset.indexing import table
 from dataset.indexing.table import ClipTable, open_index
 from utils import UserError
 
