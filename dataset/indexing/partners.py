@@ -1,5 +1,6 @@
 """Which clips may be mixed with those picked so far; draws one of them in the same time for any list."""
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -22,12 +23,13 @@ class _Kind(NamedTuple):
 class Partners:
     """The clips of a list by category and video; clips that share either are not mixed.
 
-    clips: a list of `dataset.index.Clip`; pairs: a key of KINDS, which says what must differ.
+    clips: a list of `dataset.index.Clip` or a `ClipTable`; pairs: a key of KINDS, which says what differs.
     """
 
     def __init__(self, clips, pairs):
         self.count = len(clips)
-        self.kinds = {kind: _group(_numbers(clips, kind)) for kind in KINDS[pairs]}
+        labels = getattr(clips, "labels", None) or functools.partial(_labels, clips)
+        self.kinds = {kind: _group(labels(kind)) for kind in KINDS[pairs]}
 
     def num_labels(self):
         """{kind: how many different categories or videos there are}."""
@@ -68,7 +70,7 @@ class Partners:
         return low
 
 
-def _numbers(clips, kind):
+def _labels(clips, kind):
     """int32 [clips]: a number for each label, from 0, in the order in which they first appear."""
     known = {}
     labels = (clip.category if kind == "category" else clip.id for clip in clips)
