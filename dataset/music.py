@@ -11,6 +11,7 @@ from torch.utils.data import Dataset, default_collate
 from dataset.audio import read_window
 from dataset.checksums import checksum, file_checksum
 from dataset.frames import draw_crop, read_clip
+from dataset.indexing.partners import Partners
 from utils import UserError
 
 EDGE_SECONDS = 8  # distance of a training window's centre from the clip's ends, if the clip is long enough
@@ -42,8 +43,8 @@ class MUSICMixDataset(Dataset):
     then `info` alone. With `checksums`, `info` in evaluation also holds {"sound", "pictures", "file"} of each
     clip: checksums of its window and frames as decoded, and of its sound file.
 
-    clips: a list of `dataset.index.Clip`. train: random moments, volumes and crops, and `repeats` passes over
-    the list per epoch (0: enough for about 1,000 items); otherwise the middle of each clip, and at most
+    clips: a sequence of `dataset.index.Clip`. train: random moments, volumes and crops, and `repeats` passes
+    over the list per epoch (0: enough for about 1,000 items); otherwise the middle of each clip, and at most
     `max_items` clips (-1: all). pairs: the clips of a mixture differ in category and video ("category"), in
     video ("video"), or are drawn as in the original code, which may repeat a clip ("original"). mixtures:
     tuples of clip numbers; evaluation uses exactly these, but for those in `gone`. Randomness depends only on
@@ -85,10 +86,10 @@ class MUSICMixDataset(Dataset):
         self.checksums = checksums and not train
         self._known = {}  # {clip's number: its checksums}; each worker reads a file for them once
         self.unreadable = {}  # {clip's number: why its views could not be made}
-        self.groups = _group_numbers(self.clips, pairs)
+        self.partners = Partners(self.clips, pairs)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # seen by persistent workers
         if not mixtures:
-            self._check_groups()
+            self._check_partners()
 
     def __len__(self):
         return len(self.mixtures or self.clips) * self.repeats
@@ -190,10 +191,9 @@ class MUSICMixDataset(Dataset):
         count = max(1, round(s.aud_len / s.aud_rate * s.fps))
         return clip.path_frames, _frame_numbers(centre, count, 1, clip.num_frames)
 
-    def _check_groups(self):
+    def _check_partners(self):
         needed = self.sampling.num_mix
-        for kind, numbers in self.groups.items():
-            found = len(np.unique(numbers))
+        for kind, found in self.partners.num_labels().items():
             if found >= needed:
                 continue
             what = "categories (folders of sound files)" if kind == "category" else "videos"
@@ -214,12 +214,7 @@ class MUSICMixDataset(Dataset):
         if self.pairs == "original":
             last = len(self.clips) - 1
             return int(rng.integers(last + 1)) if self.train else draws.randint(0, last)
-        barred = np.zeros(len(self.clips), bool)
-        for numbers in self.groups.values():
-            barred |= np.isin(numbers, numbers[picked])
-        barred[[number for number, _ in failures]] = True
-        allowed = np.flatnonzero(~barred)
-        return int(rng.choice(allowed)) if len(allowed) else None
+        return self.partners.draw(picked, [number for number, _ in failures], rng)
 
     def _allocate(self):
         """Empty arrays for the waveforms [N, L] and frames [N, 3, T, H, W], or views [N], of an item."""
@@ -268,17 +263,6 @@ def collate(items):
     batch["info"] = [item["info"] for item in whole]
     batch["dropped"] = [item["info"] for item in items if "mix" not in item]
     return batch
-
-
-def _group_numbers(clips, pairs):
-    """{kind: int [len(clips)]}: clips that have the same number in any kind are not mixed."""
-    kinds = {"category": ("category", "video"), "video": ("video",), "original": ()}[pairs]
-    numbers = {}
-    for kind in kinds:
-        known = {}
-        labels = (clip.category if kind == "category" else clip.id for clip in clips)
-        numbers[kind] = np.array([known.setdefault(label, len(known)) for label in labels])
-    return numbers
 
 
 def _draw_centre(count, sampling, rng):

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 from dataset.fixed import protocol_mixtures, read_fixed
 from dataset.index import read_index
 from dataset.indexing.mixtures import draw_same, without_partners
+from dataset.indexing.table import open_index
 from dataset.music import MUSICMixDataset, collate
 from engine.build import build_sampling
 from engine.machine import distributed
@@ -96,7 +97,7 @@ def build_val_loader(args):
 
 def _build_dataset(path, args, **options):
     try:
-        return MUSICMixDataset(read_index(path), build_sampling(args), seed=args.seed, **options)
+        return MUSICMixDataset(open_index(path), build_sampling(args), seed=args.seed, **options)
     except UserError as error:
         message = str(error)
         raise UserError(message if path in message else f"{path}: {message}") from None

@@ -1,0 +1,183 @@
+"""Index files of any length: rows stay in the file, and numpy arrays beside it say where they are.
+
+`open_index` builds these arrays once, in the folder `<index file>.columns`. They are memory-mapped, so that
+all loader processes share them, and built again when the file changes.
+"""
+
+import contextlib
+import csv
+import io
+import mmap
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+
+import numpy as np
+
+from dataset.index import ERRORS, parse_clips, read_index
+from utils import UserError
+
+MANY = 100_000  # rows from which on an index file is opened as a table
+SUFFIX = ".columns"
+COLUMNS = {"starts": np.int64, "num_frames": np.int32, "categories": np.int32, "videos": np.int32}
+STAMP = "stamp"  # column of the file's size and time of change
+BOM = b"\xef\xbb\xbf"
+
+
+def open_index(path):
+    """The clips of an index file: a list, or a `ClipTable` if there are many.
+
+    Raises UserError as `dataset.index.read_index` does.
+    """
+    try:
+        size = os.path.getsize(path)
+    except OSError:
+        size = 0
+    # A row takes 8 bytes at least: shorter files need no count of their rows.
+    if size < 8 * MANY or _count_lines(path) < MANY:
+        return read_index(path)
+    return ClipTable(path)
+
+
+class ClipTable(Sequence):
+    """The clips of an index file as a sequence of `Clip` that is read as needed.
+
+    path: the index file. Raises UserError, naming file and line, if a row is not a clip.
+    """
+
+    def __init__(self, path):
+        self.path = path
+        self._open()
+
+    def _open(self):
+        stamp = _stamp(self.path)
+        folder = self.path + SUFFIX
+        columns = _load(folder, stamp)
+        if columns is None:
+            _build(self.path, folder, stamp)
+            columns = _load(folder, stamp)
+        self.starts, self.num_frames, self.categories, self.videos = columns
+        with open(self.path, "rb") as file:
+            self._text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def __len__(self):
+        return len(self.starts) - 1
+
+    def __getitem__(self, number):
+        if isinstance(number, slice):
+            return [self[n] for n in range(*number.indices(len(self)))]
+        number = range(len(self))[number]  # also below 0; IndexError beyond the end
+        start, end = self.starts[number : number + 2].tolist()
+        text = self._text[start:end].decode("utf-8", ERRORS)
+        (row,) = (row for row in csv.reader(io.StringIO(text, newline="")) if row)
+        return parse_clips(self.path, row, 1)[0]
+
+    def labels(self, kind):
+        """int32 [clips]: a number for each clip's category or video, from 0."""
+        return {"category": self.categories, "video": self.videos}[kind]
+
+    def __getstate__(self):
+        return {"path": self.path}
+
+    def __setstate__(self, state):
+        self.__init__(state["path"])
+
+
+def _count_lines(path):
+    with open(path, "rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+
+
+def _stamp(path):
+    status = os.stat(path)
+    return np.array([status.st_size, status.st_mtime_ns], np.int64)
+
+
+def _load(folder, stamp):
+    """The memory-mapped columns; None if they are missing, damaged or of another state of the file."""
+    try:
+        if not np.array_equal(np.load(os.path.join(folder, f"{STAMP}.npy")), stamp):
+            return None
+        columns = [np.load(os.path.join(folder, f"{name}.npy"), mmap_mode="r") for name in COLUMNS]
+    except (OSError, ValueError):
+        return None
+    return columns if len({len(columns[0]) - 1, *map(len, columns[1:])}) == 1 else None
+
+
+def _build(path, folder, stamp):
+    """Write the columns of an index file; several processes may do it at the same time."""
+    columns = dict(zip(COLUMNS, _read_columns(path), strict=True)) | {STAMP: stamp}
+    try:
+        temporary = tempfile.mkdtemp(
+            prefix=f".{os.path.basename(folder)}-", dir=os.path.dirname(folder) or "."
+        )
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write the columns of {path}: {error}") from None
+    try:
+        for name, values in columns.items():
+            np.save(os.path.join(temporary, f"{name}.npy"), values)
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another process was faster
+            os.rename(temporary, folder)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write the columns of {path}: {error}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _read_columns(path):
+    """Arrays in the order of COLUMNS, read from the whole index file."""
+    starts, num_frames = [], []
+    labels = _Labels()
+    with open(path, "rb") as file:
+        lines = _Lines(file)
+        reader = csv.reader(lines)
+        start = lines.position
+        for row in reader:
+            if row:
+                (clip,) = parse_clips(f"{path}:{reader.line_num}", row, 1)
+                starts.append(start)
+                num_frames.append(clip.num_frames)
+                labels.add(clip)
+            start = lines.position
+    values = ([*starts, start], num_frames, labels.categories, labels.videos)
+    return [np.array(column, dtype) for column, dtype in zip(values, COLUMNS.values(), strict=True)]
+
+
+class _Labels:
+    """Numbers of the clips' categories and videos, from 0, in the order in which they first appear."""
+
+    def __init__(self):
+        self.categories, self.videos = [], []
+        self._names, self._ids = {}, {}
+        self._folders = {}  # {folder of audio files: its category's number}, to look at each folder once
+
+    def add(self, clip):
+        """Add a clip's labels."""
+        folder, _, name = clip.path_audio.rpartition(os.sep)
+        if folder not in self._folders:
+            self._folders[folder] = self._names.setdefault(clip.category, len(self._names))
+        self.categories.append(self._folders[folder])
+        stem, _, _ = name.rpartition(".")
+        video = stem if stem and "." not in stem else clip.id  # the same, but for names with several dots
+        self.videos.append(self._ids.setdefault(video, len(self._ids)))
+
+
+class _Lines:
+    """Decoded lines of a binary file; `position` is where the next one starts."""
+
+    def __init__(self, file):
+        self._file = file
+        self.position = len(BOM) if file.read(len(BOM)) == BOM else 0
+        file.seek(self.position)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        line = self._file.readline()
+        if not line:
+            raise StopIteration
+        self.position += len(line)
+        return line.decode("utf-8", ERRORS)

@@ -1,0 +1,108 @@
+"""Index files as tables: the same clips as in a list, from memory-mapped columns."""
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+
+from dataset.index import Clip, read_index, write_index
+from dataset.indexing import table
+from dataset.indexing.table import ClipTable, open_index
+from utils import UserError
+
+ODD_NAMES = [
+    "plain",
+    "two words",
+    "comma, quote \" and 'more'",
+    "dots.in.it",
+    "übung",
+    "b\udcff",
+    "a\nb",
+    ".wav",
+]
+
+
+def make_index(path, count=40):
+    """Write an index file with awkward names; returns its clips."""
+    clips = []
+    for n in range(count):
+        name = f"{ODD_NAMES[n % len(ODD_NAMES)]}{n // 3}"
+        suffix = (".wav", ".mp3", ".mp4.wav")[n % 3]
+        clips.append(Clip(f"audio/c {n % 5}/{name}{suffix}", f"frames/c {n % 5}/{name}", n + 1))
+    write_index(path, clips)
+    return clips
+
+
+def test_a_table_has_the_clips_of_the_list(tmp_path):
+    path = str(tmp_path / "list.csv")
+    clips = make_index(path)
+    found = ClipTable(path)
+    assert list(found) == clips == read_index(path)
+    assert [found[-1], found[:3], found[100:]] == [clips[-1], clips[:3], []]
+    with pytest.raises(IndexError):
+        found[len(clips)]
+    assert found.num_frames.tolist() == [clip.num_frames for clip in clips]
+    for kind, names in (("category", [c.category for c in clips]), ("video", [c.id for c in clips])):
+        known = {}
+        assert found.labels(kind).tolist() == [known.setdefault(name, len(known)) for name in names]
+
+
+def test_blank_lines_and_a_byte_order_mark_are_not_clips(tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_bytes(b"\xef\xbb\xbfa/x.wav,f/x,3\r\n\r\n\na/y.wav,f/y,4\n\n")
+    found = ClipTable(str(path))
+    assert list(found) == [Clip("a/x.wav", "f/x", 3), Clip("a/y.wav", "f/y", 4)]
+
+
+def test_columns_are_built_once_and_again_when_the_file_changes(tmp_path, monkeypatch):
+    path = str(tmp_path / "list.csv")
+    make_index(path)
+    ClipTable(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(table, "_build", lambda *_: pytest.fail("built again"))
+        assert len(ClipTable(path)) == 40
+    make_index(path, count=41)
+    assert len(ClipTable(path)) == 41
+
+
+@pytest.mark.parametrize("damage", ["missing", "short", "other bytes"])
+def test_damaged_columns_are_replaced(tmp_path, damage):
+    path = str(tmp_path / "list.csv")
+    clips = make_index(path)
+    ClipTable(path)
+    column = os.path.join(path + table.SUFFIX, "videos.npy")
+    if damage == "missing":
+        os.remove(column)
+    elif damage == "short":
+        np.save(column, np.zeros(3, np.int32))
+    else:
+        with open(column, "wb") as file:
+            file.write(b"no numpy")
+    assert list(ClipTable(path)) == clips
+
+
+def test_a_row_that_is_no_clip_is_named(tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_text("a/x.wav,f/x,3\na/y.wav,f/y\n")
+    with pytest.raises(UserError, match=r"list\.csv:2: expected AUDIO_PATH"):
+        ClipTable(str(path))
+    assert os.listdir(tmp_path) == ["list.csv"]
+
+
+def test_other_processes_map_the_same_columns(tmp_path):
+    path = str(tmp_path / "list.csv")
+    clips = make_index(path)
+    sent = pickle.dumps(ClipTable(path))
+    assert len(sent) < 1000
+    assert list(pickle.loads(sent)) == clips
+
+
+def test_only_long_lists_become_tables(tmp_path, monkeypatch):
+    path = str(tmp_path / "list.csv")
+    clips = make_index(path)
+    assert isinstance(open_index(path), list)
+    monkeypatch.setattr(table, "MANY", 41)  # names with line breaks: more lines than clips
+    assert list(open_index(path)) == clips
+    with pytest.raises(UserError, match="no index file"):
+        open_index(str(tmp_path / "missing.csv"))
