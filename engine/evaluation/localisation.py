@@ -11,14 +11,14 @@ Localisation: e_i(p) is the share of the energy of track i that the mask of cell
 video. A cell that passes everything says nothing about where a source is. So the pointing game of duets uses
 e_i(p) * e_i(p) / sum over j of e_j(p): how much of source i is heard at p, times the share of source i in
 what is heard there, with all sources equally loud. A hit: the maximum lies in box i. Energy in box uses e_i
-alone. For solos, both use the energy heard at each cell. Chance is the share of cells inside the box, for both:
-that is what a map gets on average whose maximum is anywhere, and one whose energy is the same everywhere.
+alone. For solos, both use the energy heard at each cell. Chance of both is the share of cells inside the box:
+the mean score of a map whose maximum is anywhere, and the score of a map that is the same everywhere.
 
 IoU, cIoU and AUC compare a region with the box, as Senocak et al. do ("Learning to Localize Sound Source in
-Visual Scenes", CVPR 2018): the map of the pointing game is enlarged bilinearly to 224 x 224 pixels and scaled to
-0..1; the region is where it is at least 0.5. cIoU is the share of sources whose region and box have an IoU of at
-least 0.5, AUC the area under that share over thresholds 0, 0.05, .. 1. Chance is what a region gets that covers
-the whole picture.
+Visual Scenes", CVPR 2018): the map of the pointing game is enlarged bilinearly to 224 x 224 pixels and scaled
+to 0..1; the region is where it is at least 0.5. cIoU is the share of sources whose region and box have an IoU
+of at least 0.5, AUC the area under that share over thresholds 0, 0.05, .. 1. Chance is what a region gets
+that covers the whole picture.
 
 N sources; P = h * w cells; L samples at the networks' rate.
 """
