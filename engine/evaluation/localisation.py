@@ -11,7 +11,14 @@ Localisation: e_i(p) is the share of the energy of track i that the mask of cell
 video. A cell that passes everything says nothing about where a source is. So the pointing game of duets uses
 e_i(p) * e_i(p) / sum over j of e_j(p): how much of source i is heard at p, times the share of source i in
 what is heard there, with all sources equally loud. A hit: the maximum lies in box i. Energy in box uses e_i
-alone. For solos, both use the energy heard at each cell. Chance is the share of cells inside the box.
+alone. For solos, both use the energy heard at each cell. Chance of both is the share of cells inside the box:
+the mean score of a map whose maximum is anywhere, and the score of a map that is the same everywhere.
+
+IoU, cIoU and AUC compare a region with the box, as Senocak et al. do ("Learning to Localize Sound Source in
+Visual Scenes", CVPR 2018): the map of the pointing game is enlarged bilinearly to 224 x 224 pixels and scaled
+to 0..1; the region is where it is at least 0.5. cIoU is the share of sources whose region and box have an IoU
+of at least 0.5, AUC the area under that share over thresholds 0, 0.05, .. 1. Chance is what a region gets
+that covers the whole picture.
 
 N sources; P = h * w cells; L samples at the networks' rate.
 """
@@ -27,6 +34,7 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 import torch
+from scipy.integrate import trapezoid
 from scipy.optimize import linear_sum_assignment
 
 from dataset.index import ERRORS, find_videos, read_index, strip_suffixes
@@ -39,11 +47,17 @@ from engine.separation.unpack import unpack
 from utils import UserError, file_url, progress, replacing, run_ffmpeg
 
 FILE_ROWS = "localisation.csv"
-PLACES = ("pointing", "pointing_chance", "energy_in_box")
+PICTURE = 224  # pixels: side of the square on which regions are compared with boxes
+REGION = 0.5  # of a map scaled to 0..1: cells from here on are the region of its source
+SUCCESS = 0.5  # IoU of a region that counts as found
+SUCCESSES = np.linspace(0, 1, 21)  # the thresholds whose shares of sources make the AUC
+REGIONS = ("iou", "ciou", "auc")
+PLACES = ("pointing", "pointing_chance", "energy_in_box", *REGIONS, *(f"{score}_chance" for score in REGIONS))
 SOUNDS = tuple(f"{score}_{way}" for way in ("boxes", "automatic") for score in ("sdr", "sir", "sar"))
 KEYS = {"duets": (*SOUNDS, "sdr_mixture", *PLACES), "solos": PLACES}  # scores of each kind
 CHUNK = 64  # cells whose masks are unwarped at a time
 MAX_DB = 1000  # stands for infinity where sources are assigned
+NUM_RESAMPLES = 10_000  # of the videos, for intervals
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +154,7 @@ def localise(pixels, device, sampling, truths, folder):
     """Score all `truths` and write localisation.csv, a row for each source, into `folder`.
 
     pixels: a `PixelSeparator` on `device`; sampling: a `dataset.music.Sampling`. Returns
-    {kind: {"count", "failed", score: mean over videos}}.
+    {kind: {"count", "failed", score: mean over videos, "intervals": {score: (low, high)}}}.
     """
     rows = []
     for truth in progress(truths, desc="localisation", unit="video"):
@@ -162,11 +176,14 @@ def _measure(truth, pixels, device, sampling):
         unpacked = unpacked._replace(own_sound=unpacked.sound)  # score what the networks hear
         video = Video(unpacked, sampling, pixels.separator.spectral.hop)
         analysis = analyse(video, pixels, device)
-        boxes = np.stack([cells_of(source.box, unpacked.size, analysis.shape) for source in truth.sources])
+        boxes, large = (
+            np.stack([cells_of(source.box, unpacked.size, shape) for source in truth.sources])
+            for shape in (analysis.shape, (PICTURE, PICTURE))
+        )
         if truth.kind == "solos":
-            return _score_places(analysis.energy.sum(axis=0)[None], boxes)
+            return _score_places(analysis.energy.sum(axis=0)[None], boxes, large)
         tracks = np.stack([_read_track(source.track, work, video) for source in truth.sources])
-        found = _score_places(passed_energy(video, pixels, device, analysis, tracks), boxes)
+        found = _score_places(passed_energy(video, pixels, device, analysis, tracks), boxes, large)
         if len(boxes) > boxes[0].size:
             raise UserError(f"{len(boxes)} sources, but {boxes[0].size} places in all")
         groups = places.group(analysis.gram, len(boxes))[0].reshape(boxes.shape)
@@ -208,15 +225,39 @@ def passed_energy(video, pixels, device, analysis, tracks):
     return (passed / np.maximum(whole, 1e-30)).reshape(-1, *analysis.shape)
 
 
-def _score_places(energy, boxes):
-    """{score: [N]} of energy maps [N, h, w] against true cells bool [N, h, w]."""
-    energy, boxes = energy.reshape(len(energy), -1), boxes.reshape(len(boxes), -1)
+def _score_places(energy, boxes, large):
+    """{score: [N]} of energy maps [N, h, w].
+
+    boxes: bool [N, h, w], the true cells; large: bool [N, PICTURE, PICTURE], the true pixels.
+    """
     clear = energy**2 / np.maximum(energy.sum(axis=0), 1e-30)
-    return {
+    found = score_regions(clear, large)
+    energy, clear, boxes = (values.reshape(len(boxes), -1) for values in (energy, clear, boxes))
+    return found | {
         "pointing": boxes[np.arange(len(boxes)), clear.argmax(axis=1)].astype(float),
         "pointing_chance": boxes.mean(axis=1),
         "energy_in_box": (energy * boxes).sum(axis=1) / np.maximum(energy.sum(axis=1), 1e-30),
     }
+
+
+def score_regions(maps, boxes):
+    """{score: [N]} of the regions where maps [N, h, w] are high, and of chance, against the boxes' pixels.
+
+    boxes: bool [N, PICTURE, PICTURE]. A map that is the same everywhere has the whole picture as its region.
+    """
+    large = torch.from_numpy(maps)[:, None]
+    large = torch.nn.functional.interpolate(large, (PICTURE, PICTURE), mode="bilinear")[:, 0].numpy()
+    low, high = (extreme(axis=(1, 2), keepdims=True) for extreme in (large.min, large.max))
+    regions = large >= low + REGION * (high - low)
+    iou = (regions & boxes).sum(axis=(1, 2)) / (regions | boxes).sum(axis=(1, 2))
+    chance = {f"{score}_chance": values for score, values in _successes(boxes.mean(axis=(1, 2))).items()}
+    return _successes(iou) | chance
+
+
+def _successes(iou):
+    """{score: [N]} of regions with these IoU [N] with their boxes; its means are the shares of sources."""
+    auc = trapezoid((iou[:, None] >= SUCCESSES).astype(float), SUCCESSES, axis=1)
+    return dict(zip(REGIONS, (iou, (iou >= SUCCESS).astype(float), auc), strict=True))
 
 
 def _synthesise(video, pixels, device, analysis, regions):
@@ -249,11 +290,23 @@ def _assign(pairs):
 def _summarize(kind, results):
     """Means over the sources of a video, then over the videos that were measured; None without any."""
     measured = [found for found in results if found]
-    summary = {"count": len(results), "failed": len(results) - len(measured)}
+    summary = {"count": len(results), "failed": len(results) - len(measured), "intervals": {}}
     for key in KEYS[kind]:
         means = [np.mean(found[key]) for found in measured if np.isfinite(found[key]).all()]
         summary[key] = float(np.mean(means)) if means else None
+        if len(means) > 1 and not key.endswith("_chance"):
+            summary["intervals"][key] = interval(means)
     return summary
+
+
+def interval(values):
+    """(low, high) of the mean of a score: 95 % of its means over videos that are drawn with replacement.
+
+    values [V], the score of each video. The same values give the same interval.
+    """
+    drawn = np.random.default_rng(0).integers(len(values), size=(NUM_RESAMPLES, len(values)))
+    low, high = np.quantile(np.asarray(values)[drawn].mean(axis=1), (0.025, 0.975))
+    return float(low), float(high)
 
 
 def _write_rows(path, rows):
@@ -275,6 +328,7 @@ def localisation_line(summary):
     """One line of the scores that `localise` returns."""
     names = {"sdr_boxes": "SDR at boxes", "sdr_automatic": "automatic", "sdr_mixture": "mixture"}
     names |= {"pointing": "pointing", "pointing_chance": "chance", "energy_in_box": "energy in box"}
+    names |= {"ciou": "cIoU", "ciou_chance": "chance", "auc": "AUC", "auc_chance": "chance"}
     parts = []
     for kind, means in summary.items():
         values = [f"{name} {means[key]:.2f}" for key, name in names.items() if means.get(key) is not None]

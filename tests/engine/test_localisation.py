@@ -9,12 +9,21 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from sklearn import metrics
 
 import main
 from arguments import parse_args
 from dataset.index import Clip, write_index
 from dataset.music import Sampling
-from engine.evaluation.localisation import find_truths, localisation_line, localise, score_sounds
+from engine.evaluation.localisation import (
+    PICTURE,
+    find_truths,
+    interval,
+    localisation_line,
+    localise,
+    score_regions,
+    score_sounds,
+)
 from engine.options import run_folder
 from models.spectral import Spectral, row_frequencies
 from tests.helpers import SMALL, Pool
@@ -107,13 +116,20 @@ def test_cells_that_know_find_and_separate(known, tmp_path):
     assert duets["pointing"] == 1
     assert duets["pointing_chance"] == solos["pointing_chance"] == 0.5
     assert duets["energy_in_box"] > 0.99
+    assert duets["iou"] == duets["ciou"] == duets["auc"] == 1
+    assert duets["iou_chance"] == 0.5
+    assert duets["intervals"] == {}  # of one video
     assert duets["sdr_boxes"] > 15 > 3 > duets["sdr_mixture"]
     assert duets["sdr_automatic"] == pytest.approx(duets["sdr_boxes"], abs=0.1)
     assert solos["pointing"] == 0.5  # the high one is heard on the right
     assert solos["energy_in_box"] == pytest.approx(0.5, abs=0.01)
+    assert solos["ciou"] == 0.5
+    assert solos["intervals"]["pointing"] == solos["intervals"]["ciou"] == (0, 1)
+    assert set(solos["intervals"]) == {"pointing", "energy_in_box", "iou", "ciou", "auc"}
     line = localisation_line(means)
     assert line.startswith(f"[Localisation] duets 1: SDR at boxes {duets['sdr_boxes']:.2f}, automatic ")
     assert "; solos 2: pointing 0.50, chance 0.50, energy in box 0.5" in line
+    assert line.endswith(", cIoU 0.50, chance 1.00, AUC 0.51, chance 0.53")
     rows = rows_in(tmp_path)
     assert [row["kind"] for row in rows] == ["duets", "duets", "solos", "solos"]
     assert np.mean([float(row["sdr_boxes"]) for row in rows[:2]]) == pytest.approx(
@@ -126,6 +142,7 @@ def test_boxes_the_wrong_way_round_are_wrong_and_automatic_sources_dont_care(kno
     duets = measure(tmp_path, known / "swapped", "")["duets"]
     assert duets["pointing"] == 0
     assert duets["energy_in_box"] < 0.01
+    assert duets["iou"] == duets["ciou"] == 0
     assert duets["sdr_boxes"] < -10
     assert duets["sdr_automatic"] > 15
 
@@ -141,6 +158,58 @@ def test_cells_that_pass_everything_are_not_where_a_source_is(known, tmp_path):
 
     pixels.feature_map = with_open_corner
     assert measure(tmp_path, known / "duets", "", pixels=pixels)["duets"]["pointing"] == 1
+
+
+def box_pixels(rows, columns):
+    """bool [PICTURE, PICTURE] of a box between (top, bottom) and (left, right), shares of the picture."""
+    box = np.zeros((PICTURE, PICTURE), bool)
+    (top, bottom), (left, right) = np.round(np.array([rows, columns]) * PICTURE).astype(int)
+    box[top:bottom, left:right] = True
+    return box
+
+
+def test_regions_are_where_the_enlarged_map_is_at_least_half():
+    spot = np.zeros((14, 14))
+    spot[5, 9] = 3.0
+    boxes = np.stack([box_pixels((5 / 14, 6 / 14), (9 / 14, 10 / 14)), box_pixels((0, 0.5), (0, 1))])
+    found = score_regions(np.stack([spot, np.full((14, 14), 0.2)]), boxes)
+    cells = (np.arange(PICTURE) + 0.5) / (PICTURE / 14) - 0.5  # of each pixel
+    rows, columns = (np.maximum(1 - abs(cells - centre), 0) for centre in (5, 9))
+    region = np.outer(rows, columns) >= 0.5 * rows.max() * columns.max()
+    expected = (region & boxes[0]).sum() / (region | boxes[0]).sum()
+    assert found["iou"] == pytest.approx([expected, 0.5])
+    assert found["ciou"].tolist() == [1, 1]
+    assert found["iou_chance"] == pytest.approx([1 / 196, 0.5])
+    assert found["ciou_chance"].tolist() == [0, 1]
+    assert found["auc_chance"] == pytest.approx([0.025, 0.525])
+
+
+def test_neither_loudness_nor_an_even_ground_changes_a_region():
+    maps = np.random.default_rng(0).random((3, 7, 7))
+    boxes = np.stack([box_pixels((0, 0.4), (0.2, 0.9))] * 3)
+    plain, other = score_regions(maps, boxes), score_regions(0.01 * maps + 5, boxes)
+    for key, values in plain.items():
+        assert other[key] == pytest.approx(values, abs=1e-3)
+
+
+def test_auc_is_the_area_under_the_shares_of_sources():
+    maps = np.random.default_rng(1).random((20, 3, 3)) ** 4
+    boxes = np.stack([box_pixels((0.1, 0.5), (0.1 * (n % 5), 1)) for n in range(20)])
+    found = score_regions(maps, boxes)
+    thresholds = np.arange(21) / 20
+    shares = [np.mean(found["iou"] >= threshold) for threshold in thresholds]
+    assert found["iou"].std() > 0.1
+    assert found["auc"].mean() == pytest.approx(metrics.auc(thresholds, shares))
+
+
+def test_intervals_are_those_of_a_mean():
+    values = np.random.default_rng(2).exponential(size=400)
+    low, high = interval(values)
+    error = values.std() / 20
+    assert [low, high] == pytest.approx(
+        [values.mean() - 1.96 * error, values.mean() + 1.96 * error], abs=0.2 * error
+    )
+    assert interval(values) == (low, high)
 
 
 @pytest.mark.parametrize("count", [2, 3])

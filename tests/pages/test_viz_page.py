@@ -114,9 +114,15 @@ DUETS = {
     "pointing": 0.958,
     "pointing_chance": 0.324,
     "energy_in_box": 0.626,
+    "iou": 0.41,
+    "ciou": 0.541,
+    "ciou_chance": 0.083,
+    "auc": 0.42,
+    "auc_chance": 0.33,
     "sdr_boxes": 12.24,
     "sdr_automatic": None,
     "sdr_mixture": -0.75,
+    "intervals": {"pointing": [0.875, 1.0], "sdr_boxes": [-10.94, 13.51]},
 }
 
 
@@ -124,9 +130,16 @@ def test_page_shows_localisation(tmp_path):
     solos = {"count": 42, "failed": 0, "pointing": 0.976, "pointing_chance": 0.393, "energy_in_box": None}
     page = write_page(tmp_path, [], {"localisation": {"duets": DUETS, "solos": solos}})
     shown = " ".join(re.sub("<[^>]+>", " ", page).split())
-    for part in ("Duets 12 videos, 1 failed", "In its box 96 %", "By chance 32 %", "Energy in its box 63 %"):
+    for part in ("Duets 12 videos, 1 failed", "In its box 96 % 88 % to 100 %; by chance 32 %"):
         assert part in shown
-    for part in ("SDR at boxes 12.2 dB", "SDR of mixture −0.8 dB", "Solos 42 videos", "In its box 98 %"):
+    for part in ("Energy in its box 63 % by chance 32 %", "IoU at least 0.5 54 % by chance 8 %"):
+        assert part in shown
+    assert "AUC of IoU 42 % by chance 33 %" in shown
+    for part in (
+        "SDR at boxes 12.2 dB −10.9 to 13.5",
+        "SDR of mixture −0.8 dB",
+        "Solos 42 videos In its box 98 %",
+    ):
         assert part in shown
     assert "boxes unknown" not in shown.split("Solos")[0]
     assert "failed" not in shown.split("Solos")[1].split("How to read")[0]
