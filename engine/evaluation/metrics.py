@@ -45,8 +45,8 @@ def score_batch(sources, estimates, mix, oracle, swapped=False, fixed=True):
 
     sources, estimates and oracle [B, N, L], mix [B, L]: tensors; the scores are computed on their device.
     sdr, sir, sar, si_sdr: of the estimates;
-    if `fixed`: sdr_mixture and si_sdr_mixture, of the mixture as every estimate, and sdr_oracle, of `oracle`, the mixture under
-    the true masks (NaN if that is silent);
+    if `fixed`: sdr_mixture and si_sdr_mixture, of the mixture as every estimate, and sdr_oracle, of `oracle`,
+    the mixture under the true masks (NaN if that is silent);
     if `swapped`: sdr_swapped, of the estimates shifted by one source, as if the pictures were swapped.
     """
     count = sources.shape[1]

@@ -34,8 +34,10 @@ def summary_line(summary):
 
 
 def write_metrics(folder, summary, results):
-    """Write metrics.json, the summary, metrics.csv, a row for each source of each mixture, and statistics.csv,
-    a row for each score of all mixtures, of a category, and of a category with another.
+    """Write what is known of an evaluation.
+
+    metrics.json: the summary; metrics.csv: a row for each source of each mixture; statistics.csv: a row for
+    each score of all mixtures, of each category, and of each category with another.
     """
     save_json(os.path.join(folder, "metrics.json"), summary)
     _write_statistics(folder, summary)

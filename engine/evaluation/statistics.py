@@ -27,8 +27,8 @@ def interval(values, clips):
     it more than once and covers too much: Owen, "The pigeonhole bootstrap", 2007.) Residuals from an
     estimated mean are too small, the more so the fewer the clips. So the two sums, of squares and of shared
     products, are solved for the two variances of score = mean + effect of each clip + noise, for which the
-    result is then unbiased; with many clips it is the dyadic-robust variance, whether scores are of this form or
-    not. Student's t has Satterthwaite's degrees of freedom, as Bell and McCaffrey, "Bias reduction in
+    result is then unbiased. With many clips it is the dyadic-robust variance, which needs no such form.
+    Student's t has Satterthwaite's degrees of freedom, as Bell and McCaffrey, "Bias reduction in
     standard errors for linear regression with multi-stage samples", 2002, propose for clusters.
 
     There is no interval for a single mixture, nor if all mixtures share a clip: its effect is then unknown.
@@ -56,9 +56,12 @@ def interval(values, clips):
 def _memberships(clips):
     """[M, C]: how often each clip is in each mixture."""
     numbers = {}
-    pairs = [(m, numbers.setdefault(label, len(numbers))) for m, labels in enumerate(clips) for label in labels]
+    for label in (label for labels in clips for label in labels):
+        numbers.setdefault(label, len(numbers))
     design = np.zeros((len(clips), len(numbers)))
-    np.add.at(design, tuple(np.array(pairs).reshape(-1, 2).T), 1)
+    for m, labels in enumerate(clips):
+        for label in labels:
+            design[m, numbers[label]] += 1
     return design
 
 
@@ -76,8 +79,8 @@ def _freedom(weights, of_clips, of_noise, traces):
     of_clips, of_noise [...]: the variances of the effects of clips and of noise.
     """
     (a, b), (_, first, second, third, fourth) = weights, traces
-    # In the eigenvectors of S, the two matrices (of the quadratic form, and the covariance of r) are diagonal.
-    # With an eigenvalue s, their product is (a s + b) (of_clips s + of_noise) = u s² + v s + w.
+    # The matrix of this form and the covariance of r have the eigenvectors of S. For its eigenvalue s, their
+    # product has the eigenvalue (a s + b) (of_clips s + of_noise) = u s² + v s + w.
     u, v, w = a * of_clips, a * of_noise + b * of_clips, b * of_noise
     mean = u * second + v * first + w * traces[0]
     square = u**2 * fourth + 2 * u * v * third + (v**2 + 2 * u * w) * second

@@ -19,9 +19,9 @@ def pair_up(num_clips, times, num_mix, random):
     """Mixtures [M, num_mix] of different clips, each clip in `times` of them."""
     rest = np.concatenate([random.permutation(num_clips) for _ in range(times)])
     mixtures = rest[: len(rest) // num_mix * num_mix].reshape(-1, num_mix)
-    while (bad := [m for m, clips in enumerate(mixtures) if len(set(clips)) < num_mix]):
+    while bad := [m for m, clips in enumerate(mixtures) if len(set(clips)) < num_mix]:
         for m in bad:  # swap with another mixture until no mixture has a clip twice
-            one, other = (m, random.integers(num_mix)), (random.integers(len(mixtures)), random.integers(num_mix))
+            one, other = ((row, random.integers(num_mix)) for row in (m, random.integers(len(mixtures))))
             mixtures[one], mixtures[other] = mixtures[other], mixtures[one]
     return mixtures
 
@@ -110,7 +110,8 @@ def test_means_and_medians_are_of_finite_scores():
 
 def mixture(*clips, **scores):
     """(clips, scores) of a mixture; clips: such as "flute/a"."""
-    return [(clip.split("/")[0], clip) for clip in clips], {key: np.array(each) for key, each in scores.items()}
+    scores = {key: np.array(values) for key, values in scores.items()}
+    return [(clip.split("/")[0], clip) for clip in clips], scores
 
 
 MIXTURES = [
@@ -147,7 +148,8 @@ def test_gains_are_over_the_mixture_and_need_its_score():
 
 
 def test_two_of_a_category_are_a_pair_and_a_clip_with_itself_too():
-    found = score_statistics([mixture("flute/a", "flute/b", sdr=[1, 3]), mixture("flute/a", "flute/a", sdr=[5, 5])])
+    mixtures = [mixture("flute/a", "flute/b", sdr=[1, 3]), mixture("flute/a", "flute/a", sdr=[5, 5])]
+    found = score_statistics(mixtures)
     assert found["by_pair"]["flute"]["flute"]["sdr"]["mean"] == 3.5
     assert found["by_pair"]["flute"]["flute"]["sdr"]["low"] is None
 
