@@ -23,7 +23,7 @@ from engine.card import Card, code_version, update_scores
 from engine.evaluation.evaluate import Evaluator
 from engine.evaluation.localisation import find_truths, localisation_line, localise
 from engine.evaluation.protocol import check_window, compare, make_protocol, write_protocol
-from engine.evaluation.report import summary_line, write_metrics, write_page
+from engine.evaluation.report import FOLDER_PAGE, summary_line, write_metrics, write_page
 from engine.evaluation.results import make_pool
 from engine.loaders import build_train_loader, build_val_loader, fixed_mixtures, left_out
 from engine.machine import distributed
@@ -41,7 +41,7 @@ from engine.training.checkpoint import (
     start_run,
     weight_files,
 )
-from engine.training.train import FOLDER_PAGE, Trainer
+from engine.training.train import Trainer
 from models.separator import choose_amp
 
 NUM_NAMED = 5  # videos listed in a warning

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pages.curves import LOSS_CURVES, MAX_MARKED, SCORE_CURVES, chart, percent
+from pages.curves import LOSS_CURVES, MAX_MARKED, SCORE_CURVES, chart
+from pages.filters import FILTERS
 from pages.media import (
     COLOURS_ENERGY,
     COLOURS_MASK,
@@ -38,7 +39,6 @@ PLAIN_NAME = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}"
 )  # without a dot: never index.html, never outside the folder
 SOURCE_FILES = {"video": ".mp4", "still": ".jpg", "heat": ".webp", "mask_pred": ".webp", "mask_true": ".webp"}
-SCALE_DB = (-5.0, 20.0)  # range of the bars that compare SDRs
 
 
 class SourceView(NamedTuple):
@@ -204,13 +204,11 @@ def write_page(folder, rows, summary, options, history, title):
     options: the run's flags and their values.
     history: {"train": {"epoch": [...], "err": [...]}, "val": {"epoch", "err", "sdr", …}}, may be empty.
     """
-    filters = {"decibels": decibels, "place": place, "gain": gain, "shown": shown}
-    filters |= {"share": share, "sortable": sortable}
     charts = [chart("Loss", "", history, LOSS_CURVES), chart("Scores", "dB", history, SCORE_CURVES)]
     render(
         folder,
         "page.html",
-        filters,
+        FILTERS | {"shown": shown},
         title=title,
         rows=rows,
         categories=sorted({source["category"] for row in rows for source in row["sources"]}),
@@ -225,37 +223,6 @@ def write_page(folder, rows, summary, options, history, title):
         },
         floor_db=FLOOR_DB,
     )
-
-
-def decibels(value, signed=False):
-    """A score with one decimal and a true minus sign; a dash for None."""
-    if value is None:
-        return "–"
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    return f"{value:{'+' if signed else ''}.1f}".replace("-", "−")
-
-
-def gain(scores):
-    """SDR improvement over the mixture, dB; None if either is not scored."""
-    sdr, mixture = scores.get("sdr"), scores.get("sdr_mixture")
-    return None if sdr is None or mixture is None else sdr - mixture
-
-
-def sortable(value):
-    """A score as JavaScript's Number reads it; empty for None."""
-    return "" if value is None else repr(float(value)).replace("inf", "Infinity")
-
-
-def share(value):
-    """A share 0..1 in percent; a dash for None."""
-    return "–" if value is None else f"{100 * value:.0f} %"
-
-
-def place(value):
-    """Position of a score on the bars' scale, percent."""
-    low, high = SCALE_DB
-    return round(float(percent(min(max(value, low), high), low, high)), 1)
 
 
 def shown(value):

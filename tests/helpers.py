@@ -102,6 +102,14 @@ def count_calls(monkeypatch, name):
     return shapes
 
 
+def flat(summary, start=""):
+    """A summary without nesting: {"statistics.sdr.mean": ...}."""
+    values = {}
+    for key, value in summary.items():
+        values |= flat(value, f"{start}{key}.") if isinstance(value, dict) else {start + key: value}
+    return values
+
+
 # ---- clips of an index
 
 

@@ -8,6 +8,7 @@ import torch
 import viz
 from engine.evaluation.metrics import FIXED, SCORES, SILENT_ESTIMATE, find_silence, score_batch, summarize
 from engine.evaluation.results import Mixture, submit
+from engine.evaluation.statistics import score_statistics
 from engine.failures import Failures
 from engine.machine import distributed
 from models.spectral import row_frequencies
@@ -185,11 +186,12 @@ def _join(results, num_failed):
 
 
 def _summarize(results, num_failed, num_unreadable):
-    """The numbers of metrics.json: means over the scored mixtures, and counts.
+    """The numbers of metrics.json: means over the scored mixtures, counts, statistics of parts.
 
     num_failed: mixtures skipped because a clip cannot be read; num_unreadable: such clips.
     """
-    scores = summarize([result.scores for result in results if not result.status])
+    scored = [(result.clips, result.scores) for result in results if not result.status]
+    scores = summarize([scores for _, scores in scored])
     losses = [result.loss for result in results]
     return {
         "num_mixtures": len(results) + num_failed,
@@ -199,4 +201,5 @@ def _summarize(results, num_failed, num_unreadable):
         "num_silent_estimates": sum(result.status == SILENT_ESTIMATE for result in results),
         "loss": float(np.mean(losses)) if losses else None,
         **{key: scores.get(key) for key in (*SCORES, *(key for key in scores if key not in SCORES))},
+        **score_statistics(scored),
     }

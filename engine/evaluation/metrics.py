@@ -10,8 +10,8 @@ from engine.evaluation.bss_eval import bss_eval, bss_eval_reference
 
 SILENCE = 1e-5  # a sound whose absolute samples sum to less is silent: no score is defined
 SILENT_ESTIMATE = "silent estimate"
-SCORES = ("sdr", "sir", "sar", "si_sdr", "sdr_mixture", "sdr_oracle")
-FIXED = ("sdr_mixture", "sdr_oracle")  # independent of the networks
+SCORES = ("sdr", "sir", "sar", "si_sdr", "sdr_mixture", "sdr_oracle", "si_sdr_mixture")
+FIXED = ("sdr_mixture", "sdr_oracle", "si_sdr_mixture")  # independent of the networks
 
 
 def si_sdr(sources, estimates):
@@ -45,8 +45,8 @@ def score_batch(sources, estimates, mix, oracle, swapped=False, fixed=True):
 
     sources, estimates and oracle [B, N, L], mix [B, L]: tensors; the scores are computed on their device.
     sdr, sir, sar, si_sdr: of the estimates;
-    if `fixed`: sdr_mixture, of the mixture as every estimate, and sdr_oracle, of `oracle`, the mixture under
-    the true masks (NaN if that is silent);
+    if `fixed`: sdr_mixture and si_sdr_mixture, of the mixture as every estimate, and sdr_oracle, of `oracle`,
+    the mixture under the true masks (NaN if that is silent);
     if `swapped`: sdr_swapped, of the estimates shifted by one source, as if the pictures were swapped.
     """
     count = sources.shape[1]
@@ -58,6 +58,7 @@ def score_batch(sources, estimates, mix, oracle, swapped=False, fixed=True):
     if fixed:
         silent = (oracle.abs().sum(dim=-1) < SILENCE).any(dim=1, keepdim=True)
         scores["sdr_mixture"] = sdr[:, :, 2 * count]
+        scores["si_sdr_mixture"] = si_sdr(sources, mix[:, None].expand_as(sources))
         scores["sdr_oracle"] = sdr[:, own, count + own].masked_fill(silent, torch.nan)
     if swapped:
         scores["sdr_swapped"] = sdr[:, own, own.roll(1)]
@@ -74,6 +75,7 @@ def score_reference(sources, estimates, mix, oracle, swapped=False, fixed=True):
     if fixed:
         mixes = np.broadcast_to(np.asarray(mix, np.float64), sources.shape)
         scores["sdr_mixture"] = bss_eval_reference(sources, mixes)[0]
+        scores["si_sdr_mixture"] = si_sdr(tensors[0], torch.from_numpy(mix).expand_as(tensors[0])).numpy()
         silent = find_silence(sources, oracle, mix)
         scores["sdr_oracle"] = (
             np.full(len(sources), np.nan) if silent else bss_eval_reference(sources, oracle)[0]

@@ -11,7 +11,7 @@ from dataset.index import write_mixtures
 from engine.evaluation.metrics import SCORES
 from engine.evaluation.report import write_metrics
 from engine.evaluation.results import make_pool
-from tests.helpers import count_calls, make_evaluator, small_args
+from tests.helpers import count_calls, flat, make_evaluator, small_args
 
 
 class Called(torch.nn.Module):
@@ -36,7 +36,7 @@ def test_results_through_processes_are_those_of_this_one(tree, tmp_path):
     here.fixed.clear()
     with make_pool(1) as here.pool:
         there = here.run(str(tmp_path / "there"), num_vis=1)
-    assert there[0] == pytest.approx(summary, abs=1e-6)
+    assert flat(there[0]) == pytest.approx(flat(summary), abs=1e-6)
     assert [bool(result.row) for result in there[1]] == [True, False, False]
     assert os.listdir(tmp_path / "there") == ["0000"]
 
@@ -49,7 +49,7 @@ def test_scores_by_mir_eval_and_fast_ones_are_equal(mixtures, tmp_path):
         write_metrics(str(tmp_path), summary, results)
         found.append(json.loads((tmp_path / "metrics.json").read_text()))
     assert found[0].keys() == found[1].keys() >= {*SCORES, "sdr_swapped"}
-    assert found[0] == pytest.approx(found[1], abs=1e-3)
+    assert flat(found[0]) == pytest.approx(flat(found[1]), abs=1e-3)
     assert np.isfinite([found[0][key] for key in SCORES]).all()
 
 
@@ -77,7 +77,7 @@ def test_what_networks_do_not_change_is_scored_once(
         assert after[key] == before[key]
     assert after["sdr"] != before["sdr"]
     fresh = make_evaluator(args, evaluator.separator).run(str(tmp_path))[0]
-    assert after == pytest.approx(fresh, abs=1e-4)
+    assert flat(after) == pytest.approx(flat(fresh), abs=1e-4)
 
 
 def test_what_was_silent_at_first_is_scored_later(mixtures, tmp_path):
@@ -97,7 +97,7 @@ def test_what_was_silent_at_first_is_scored_later(mixtures, tmp_path):
     assert [result.status for result in results] == ["", "silent estimate", ""]
     assert summary["num_silent_estimates"] == 1
     evaluator.model = model
-    assert evaluator.run(str(tmp_path))[0] == pytest.approx(expected, abs=1e-6)
+    assert flat(evaluator.run(str(tmp_path))[0]) == pytest.approx(flat(expected), abs=1e-6)
 
 
 def test_no_process_starts_that_has_nothing_to_do(tree, tmp_path):

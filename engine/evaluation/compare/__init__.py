@@ -1,0 +1,1 @@
+"""Evaluations of several runs beside each other, on the mixtures that all of them have."""
