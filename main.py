@@ -20,7 +20,7 @@ from engine.build import build_optimizer, build_sampling, build_separator, paral
 from engine.card import Card, code_version, update_scores
 from engine.evaluation.evaluate import Evaluator
 from engine.evaluation.localisation import find_truths, localisation_line, localise
-from engine.evaluation.report import summary_line, write_metrics, write_page
+from engine.evaluation.report import FOLDER_PAGE, summary_line, write_metrics, write_page
 from engine.evaluation.results import make_pool
 from engine.loaders import build_train_loader, build_val_loader
 from engine.machine import distributed
@@ -38,7 +38,7 @@ from engine.training.checkpoint import (
     start_run,
     weight_files,
 )
-from engine.training.train import FOLDER_PAGE, Trainer
+from engine.training.train import Trainer
 from models.separator import choose_amp
 
 NUM_NAMED = 5  # videos listed in a warning
@@ -121,7 +121,7 @@ def evaluate(args):
     page = os.path.join(folder, FOLDER_PAGE)
     with make_pool(args.workers) as pool:
         evaluator = Evaluator(model, separator, device, loader, pool, path_val(args), args.bss)
-        summary, results = evaluator.run(page, args.num_vis, swapped=True)
+        summary, results = evaluator.run(page, args.num_vis, floors=True)
         if not distributed.is_main():
             return
         history = read_history(folder)

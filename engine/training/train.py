@@ -12,7 +12,7 @@ import torch
 from engine.build import RATES
 from engine.card import write_card
 from engine.categories import clip_features, summarise, write_categories
-from engine.evaluation.report import summary_line, write_metrics, write_page
+from engine.evaluation.report import FOLDER_PAGE, summary_line, write_metrics, write_page
 from engine.failures import Failures
 from engine.loaders import start_epoch
 from engine.machine import distributed
@@ -27,7 +27,6 @@ from pages.curves import plot_history
 from utils import UserError, duration, progress
 
 VAL_KEYS = ("loss", "sdr", "sir", "sar", "si_sdr", "sdr_mixture", "sdr_oracle")
-FOLDER_PAGE = "visualization"
 LOSSES = {
     "bce": "binary cross-entropy",
     "l1": "mean absolute difference",

@@ -45,10 +45,10 @@ def test_scores_by_mir_eval_and_fast_ones_are_equal(mixtures, tmp_path):
     found = []
     for bss in ("fast", "mir_eval"):
         args = small_args("--list_val_mix", mixtures, "--bss", bss)
-        summary, results = make_evaluator(args, bss=args.bss).run(str(tmp_path), swapped=True)
+        summary, results = make_evaluator(args, bss=args.bss).run(str(tmp_path), floors=True)
         write_metrics(str(tmp_path), summary, results)
         found.append(json.loads((tmp_path / "metrics.json").read_text()))
-    assert found[0].keys() == found[1].keys() >= {*SCORES, "sdr_swapped"}
+    assert found[0].keys() == found[1].keys() >= {*SCORES, "sdr_swapped", "sdr_average"}
     assert found[0] == pytest.approx(found[1], abs=1e-3)
     assert np.isfinite([found[0][key] for key in SCORES]).all()
 
