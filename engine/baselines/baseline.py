@@ -42,7 +42,8 @@ class Baseline(nn.Module):
         categories [B][N]: all that a method may know of the pictures. The oracle is that of phase-sensitive
         masks in linear frequency, for all baselines.
         """
-        assert separate and average is None
+        assert separate
+        assert average is None
         spec_mix, spec_sources = self.linear.stft(mix), self.linear.stft(sources)
         masks, estimates = self._separate(spec_mix, spec_sources, categories)
         true, oracle = self._oracle("phase", self.linear, spec_mix, spec_sources)

@@ -9,7 +9,7 @@ import torch
 
 from dataset.audio import read_window
 from dataset.index import read_index
-from engine.baselines.factorise import COMPONENTS_CATEGORY, SOLVER, learn_bases
+from engine.baselines.factorise import COMPONENTS_CATEGORY, SOLVER_CATEGORY, learn_bases
 from engine.options import path_val
 from models.spectral import Spectral
 from utils import UserError, progress, replacing
@@ -27,7 +27,7 @@ def find_bases(args, categories, folder, pool):
     """
     categories = sorted(set(categories))
     windows = _read_windows(args, categories)
-    constants = (MAX_WINDOWS, COMPONENTS_CATEGORY, SOLVER, [waves.shape for waves in windows])
+    constants = (MAX_WINDOWS, COMPONENTS_CATEGORY, SOLVER_CATEGORY, [waves.shape for waves in windows])
     state = hashlib.sha256(repr(constants).encode())
     for waves in windows:
         state.update(waves.tobytes())
