@@ -206,7 +206,8 @@ def write_page(folder, rows, summary, options, history, title):
     rows: what `write_row` returned, in evaluation order; their media lie in `folder`.
     summary: numbers by name: epoch, num_mixtures, num_failed, num_silent, loss and, in dB, sdr_mixture, sdr,
     sir, sar, si_sdr, sdr_oracle, sdr_swapped, sdr_average; and localisation, as
-    `engine.evaluation.localisation.localise` returns it; any may be missing or None.
+    `engine.evaluation.localisation.localise` returns it; any may be missing or None. baseline: the name of a
+    method that does not look at pictures.
     options: the run's flags and their values.
     history: {"train": {"epoch": [...], "err": [...]}, "val": {"epoch", "err", "sdr", …}}, may be empty.
     """

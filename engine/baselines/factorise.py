@@ -83,5 +83,5 @@ def _cluster(bases, num_sources, rate):
 
 def _shares(parts):
     """Wiener masks [N, F, T] of the magnitudes of the parts [N, F, T]: each part's share of the power."""
-    power = parts**2
-    return (power / power.sum(axis=0).clip(TINY**2)).astype(np.float32)
+    power = parts**2 + TINY**2  # what no part explains is shared evenly
+    return (power / power.sum(axis=0)).astype(np.float32)

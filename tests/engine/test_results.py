@@ -125,9 +125,8 @@ def naive_scores(sources, estimates, mix, oracle, average):
         "sdr_swapped": np.stack([estimates[n - 1] for n in range(count)]),
         "sdr_average": np.stack([average] * count),
     }
-    scores = {
-        key: mir_eval.separation.bss_eval_sources(sources, each, False)[0] for key, each in others.items()
-    }
+    score = mir_eval.separation.bss_eval_sources
+    scores = {key: score(sources, sounds, False)[0] for key, sounds in others.items()}
     return {"sdr": sdr, "sir": sir, "sar": sar, **scores}
 
 
@@ -141,14 +140,8 @@ def test_scores_of_more_sources_are_those_of_a_naive_loop(tree, tmp_path, count)
 
     def watched(*tensors):
         out = model(*tensors)
-        length = out["estimates"].shape[-1]
-        sounds = (
-            tensors[1][..., :length],
-            out["estimates"],
-            tensors[0][:, :length],
-            out["oracle"],
-            out["average"],
-        )
+        mix, sources = (sound[..., : out["estimates"].shape[-1]] for sound in tensors[:2])
+        sounds = sources, out["estimates"], mix, out["oracle"], out["average"]
         given.append([sound.double().numpy() for sound in sounds])
         return out
 
