@@ -131,7 +131,7 @@ def evaluate(args):
     page = os.path.join(folder, FOLDER_PAGE)
     with make_pool(args.workers) as pool:
         evaluator = Evaluator(model, separator, device, loader, pool, path_val(args), args.bss)
-        summary, results = evaluator.run(page, args.num_vis, swapped=True)
+        summary, results = evaluator.run(page, args.num_vis, floors=True)
         if not distributed.is_main():
             return 0
         history = read_history(run)

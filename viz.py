@@ -47,7 +47,8 @@ class SourceView(NamedTuple):
     clip: str  # "violin/AbCdEfGhIjK"
     category: str  # "violin"
     frames: np.ndarray  # uint8 [T, H, W, 3], the frames in the sound's window, at the mixture's `fps`
-    energy: np.ndarray  # float32 [h, w], sound energy of each pixel's mask, >= 0, any scale, over `still`
+    # float32 [h, w], sound energy of each pixel's mask, >= 0, any scale, over `still`; None: not looked at
+    energy: np.ndarray | None
     still: np.ndarray  # uint8 [H, W, 3], the (centre) frame that the network saw
     mask: np.ndarray  # float32 [F, T], 0..1, ratio masks 0..5
     true_mask: np.ndarray  # float32 [F, T]
@@ -62,7 +63,7 @@ class MixtureView(NamedTuple):
 
     name: str  # names the row and its files: letters, digits, "-" and "_"
     mix: np.ndarray  # float32 [L], -1..1
-    weight: np.ndarray  # float32 [F, T], the loss weighting
+    weight: np.ndarray | None  # float32 [F, T], the loss weighting, if there is a loss
     freqs: np.ndarray  # float32 [F], Hz of each mask row, rising
     rate: int  # samples/s
     fps: float  # frames/s of `frames`
@@ -88,7 +89,7 @@ def write_row(folder, view):
         "ticks_s": time_ticks(seconds),
         "scores": plain_scores(view.scores),
         "mixture": write_heard(folder, view, "mixture", view.mix, peak),
-        "weight": write_weight(folder, view),
+        "weight": None if view.weight is None else write_weight(folder, view),
         "sources": [write_source(folder, view, index, peak) for index in range(len(view.sources))],
     }
 
@@ -101,7 +102,10 @@ def write_source(folder, view, index, peak):
     on_disk = {part: os.path.join(folder, path) for part, path in paths.items()}
     write_video(on_disk["video"], source.frames, view.fps, source.estimate, view.rate)
     write_picture(on_disk["still"], source.still)
-    write_picture(on_disk["heat"], heat_map(source.energy, *source.still.shape[:2]))
+    if source.energy is None:
+        paths["heat"] = None
+    else:
+        write_picture(on_disk["heat"], heat_map(source.energy, *source.still.shape[:2]))
     write_mask(on_disk["mask_pred"], source.mask, scale)
     write_mask(on_disk["mask_true"], source.true_mask, scale)
     return {
@@ -160,7 +164,8 @@ def check_view(view):
     rising = view.freqs.ndim == 1 and view.freqs.size > 1 and bool(np.all(np.diff(view.freqs) > 0))
     require(view, rising, "freqs", "[F], rising", view.freqs)
     check_values(view, "mix", view.mix, view.mix.shape)
-    check_values(view, "weight", view.weight, (view.freqs.size, None), low=0)
+    if view.weight is not None:
+        check_values(view, "weight", view.weight, (view.freqs.size, None), low=0)
     for index, source in enumerate(view.sources):
         check_source(view, source, f"sources[{index}].")
 
@@ -171,7 +176,8 @@ def check_source(view, source, start):
         check_values(view, start + field, getattr(source, field), view.mix.shape)
     for field in ("mask", "true_mask"):
         check_values(view, start + field, getattr(source, field), (view.freqs.size, None))
-    check_values(view, start + "energy", source.energy, (None, None), low=0)
+    if source.energy is not None:
+        check_values(view, start + "energy", source.energy, (None, None), low=0)
     check_values(view, start + "frames", source.frames, (None, None, None, 3))
     check_values(view, start + "still", source.still, (None, None, 3))
     pixels = source.frames.dtype == source.still.dtype == np.uint8
@@ -199,8 +205,9 @@ def write_page(folder, rows, summary, options, history, title):
 
     rows: what `write_row` returned, in evaluation order; their media lie in `folder`.
     summary: numbers by name: epoch, num_mixtures, num_failed, num_silent, num_gone, loss and, in dB, sdr,
-    sir, sar, si_sdr, sdr_mixture, sdr_oracle, sdr_swapped; and localisation, as
-    `engine.evaluation.localisation.localise` returns it; any may be missing or None.
+    sir, sar, si_sdr, sdr_mixture, sdr_oracle, sdr_swapped, sdr_average; and localisation, as
+    `engine.evaluation.localisation.localise` returns it; any may be missing or None. baseline: the name of a
+    method that does not look at pictures.
     options: the run's flags and their values.
     history: {"train": {"epoch": [...], "err": [...]}, "val": {"epoch", "err", "sdr", …}}, may be empty.
     """

@@ -24,6 +24,7 @@ NAMES = {  # rows of the table of scores
     "sar": "SAR",
     "si_sdr": "SI-SDR",
     "sdr_swapped": "SDR with the sources' frames swapped",
+    "sdr_average": "SDR with the average picture for every source",
     "sdr_oracle": "SDR with the true masks",
 }
 

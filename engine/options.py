@@ -165,10 +165,15 @@ def num_freqs(args):
     return NUM_LOG_FREQS if args.log_freq else args.stft_frame // 2 + 1
 
 
-def check_spectrogram(parser, args):
-    """Check that the spectrogram's sides can be halved at each level of the sound network."""
+def check_length(parser, args):
+    """Check that an example is long enough for an STFT."""
     if args.audLen <= args.stft_frame // 2:
         parser.error(f"--audLen: expected more than half of --stft_frame, found {args.audLen}")
+
+
+def check_spectrogram(parser, args):
+    """Check that the spectrogram's sides can be halved at each level of the sound network."""
+    check_length(parser, args)
     step = 2 ** HALVINGS[args.arch_sound]
     times = 1 + args.audLen // args.stft_hop
     freqs = num_freqs(args)

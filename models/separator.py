@@ -29,7 +29,7 @@ class Settings(NamedTuple):
     """Processing around the networks; the defaults are the published recipe's."""
 
     binary_mask: bool = True
-    mask_target: str = "magnitude"  # magnitude | phase, see `Separator._true_masks`
+    mask_target: str = "magnitude"  # magnitude | phase, see `true_masks`
     mask_thres: float = 0.5
     weighted_loss: bool = True
     log_freq: bool = True
@@ -39,6 +39,40 @@ class Settings(NamedTuple):
     stft_frame: int = 1022
     stft_hop: int = 256
     amp: str = "off"  # off | bf16 | fp16, see `choose_amp`
+
+
+def true_masks(kind, spectral, spec_sources, spec_mix, warped_mix):
+    """[B, N, F, T] of complex spectrograms of sources and mixture, and the mixture's warped magnitude.
+
+    binary: 1 where a source has more than half of the mixture's magnitude; ratio: of the magnitudes.
+    phase: the part of a source in phase with the mixture, which is all that a real mask can restore, relative
+    to the mixture (the phase-sensitive filter of Erdogan et al., 2015). Before they are limited to 0..1,
+    these masks sum to one, as a softmax does; ratios of magnitudes sum to more.
+    complex: the complex ratio of source and mixture, its magnitude limited as that of ratio masks. The ratio
+    is warped, not the spectrograms: their phases alternate from row to row, and interpolation cancels them.
+    """
+    if kind in ("phase", "complex"):
+        phase = spec_mix / (spec_mix.abs() + EPSILON)
+        in_phase = spec_sources * phase.conj()
+        if kind == "phase":
+            return (spectral.warp(in_phase.real) / warped_mix).clamp(0.0, 1.0)
+        ratio = in_phase / (spec_mix.abs() + EPSILON)
+        return spectral.warp(ratio * (MAX_RATIO / ratio.abs().clamp_min(MAX_RATIO)))
+    warped_sources = spectral.warp(spec_sources.abs())
+    if kind == "binary":
+        return (warped_sources > 0.5 * warped_mix).to(warped_mix.dtype)
+    return (warped_sources / warped_mix).clamp(0.0, MAX_RATIO)
+
+
+def apply_masks(spectral, masks, spec_mix, threshold=None):
+    """The mixture [B, F, T] (complex) under masks [B, N, F, T] -> waveforms [B, N, L] in -1..1.
+
+    threshold: above which masks count as 1, otherwise as 0; None: masks are used as they are.
+    """
+    masks = spectral.unwarp(masks)
+    if threshold is not None:
+        masks = (masks > threshold).to(masks.dtype)
+    return spectral.istft(masks * spec_mix[:, None]).clamp(-1.0, 1.0)
 
 
 class Separator(nn.Module):
@@ -65,42 +99,48 @@ class Separator(nn.Module):
         self.net_sound.compile(**options)
         self.net_frame.features.compile(**options)
 
-    def forward(self, mix, sources, frames, separate=False):
+    def forward(self, mix, sources, frames, separate=False, average=None):
         """{"loss": [B]}, and with `separate` what evaluation and pages need.
 
         mix [B, L]; sources [B, N, L], which sum to it; frames uint8 [B, N, 3, T, H, W], or their
         `backbone_features` or `image_features`. With `separate`: masks, true_masks [B, N, F, T], weight
         [B, 1, F, T], and estimates, oracle [B, N, (T - 1) * hop]: the mixture under masks and true_masks.
+        average [B, N, C], the same image features for every source: also average [B, (T - 1) * hop], the
+        estimate from them.
         """
         spec_mix = self.spectral.stft(mix)
         warped_mix = self.spectral.warp(spec_mix.abs() + EPSILON)
         true_masks = self._true_masks(self.spectral.stft(sources), spec_mix[:, None], warped_mix[:, None])
         weight = self._loss_weight(warped_mix[:, None])
-        logits = self._logits(warped_mix, frames)
+        feat_sound = self.sound_features(warped_mix)
+        logits = self._logits(feat_sound, frames)
         out = {"loss": self.criterion.of_logits(logits, self.settings.output_activation, true_masks, weight)}
         if separate:
             masks = activate(logits, self.settings.output_activation)
             out |= {"masks": masks, "true_masks": true_masks, "weight": weight}
             out["estimates"] = self.apply_masks(masks, spec_mix)
             out["oracle"] = self.apply_masks(true_masks, spec_mix)
+        if average is not None:
+            masks = activate(self._logits(feat_sound, average), self.settings.output_activation)
+            out["average"] = self.apply_masks(masks[:, :1], spec_mix)[:, 0]
         return out
 
     def predict_masks(self, warped_mix, frames):
         """Masks [B, N, F, T] of the mixture [B, F, T] (warped) for clips uint8 [B, N, 3, T, H, W]."""
-        return activate(self._logits(warped_mix, frames), self.settings.output_activation)
+        logits = self._logits(self.sound_features(warped_mix), frames)
+        return activate(logits, self.settings.output_activation)
 
-    def _logits(self, warped_mix, frames):
+    def _logits(self, feat_sound, frames):
         """Float32 masks before their activation."""
         feat_img = self.image_features(frames) if frames.dim() > 3 else frames
-        with self.autocast(warped_mix.device):
-            return self.net_synthesizer.forward_sources(feat_img, self.sound_features(warped_mix)).float()
+        with self.autocast(feat_sound.device):
+            return self.net_synthesizer.forward_sources(feat_img, feat_sound).float()
 
     def apply_masks(self, masks, spec_mix):
         """The mixture [B, F, T] (complex) under masks [B, N, F, T] -> waveforms [B, N, L] in -1..1."""
-        masks = self.spectral.unwarp(masks)
-        if self.settings.binary_mask:
-            masks = (masks > self.settings.mask_thres).to(masks.dtype)
-        return self.spectral.istft(masks * spec_mix[:, None]).clamp(-1.0, 1.0)
+        return apply_masks(
+            self.spectral, masks, spec_mix, self.settings.mask_thres if self.settings.binary_mask else None
+        )
 
     @torch.no_grad()
     def pixel_energy(self, mix, frames):
@@ -157,8 +197,9 @@ class Separator(nn.Module):
 
     def sound_features(self, warped_mix):
         """Sound features [B, C, F, T] of the mixture [B, F, T] (warped)."""
-        features = self.net_sound(warped_mix[:, None].log())
-        return activate(features, self.settings.sound_activation)
+        with self.autocast(warped_mix.device):
+            features = self.net_sound(warped_mix[:, None].log())
+            return activate(features, self.settings.sound_activation)
 
     def normalise(self, frames):
         """uint8 [B, N, 3, T, H, W] -> float [B * N, 3, T, H, W] as the frame network expects it."""
@@ -168,20 +209,10 @@ class Separator(nn.Module):
         return (frames / 255 - self.mean) / self.std
 
     def _true_masks(self, spec_sources, spec_mix, warped_mix):
-        """[B, N, F, T] of complex spectrograms of sources and mixture, and the mixture's warped magnitude.
-
-        `phase`: the part of a source in phase with the mixture, which is all that a real mask can restore,
-        relative to the mixture (the phase-sensitive filter of Erdogan et al., 2015). Before they are limited
-        to 0..1, these masks sum to one, as a softmax does; ratios of magnitudes sum to more.
-        """
-        if self.settings.mask_target == "phase":
-            phase = spec_mix / (spec_mix.abs() + EPSILON)
-            in_phase = self.spectral.warp((spec_sources * phase.conj()).real)
-            return (in_phase / warped_mix).clamp(0.0, 1.0)
-        warped_sources = self.spectral.warp(spec_sources.abs())
-        if self.settings.binary_mask:
-            return (warped_sources > 0.5 * warped_mix).to(warped_mix.dtype)
-        return (warped_sources / warped_mix).clamp(0.0, MAX_RATIO)
+        """`true_masks` of the kind that the networks learn."""
+        kind = "binary" if self.settings.binary_mask else "ratio"
+        kind = "phase" if self.settings.mask_target == "phase" else kind
+        return true_masks(kind, self.spectral, spec_sources, spec_mix, warped_mix)
 
     def _loss_weight(self, mix):
         return torch.log1p(mix).clamp(*WEIGHTS) if self.settings.weighted_loss else torch.ones_like(mix)

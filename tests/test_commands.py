@@ -15,6 +15,7 @@ COMMANDS = {
     "create_index_files.py": HEAVY,
     "models/download_weights.py": (*HEAVY, *ARRAYS),
     "-m benchmark": (*HEAVY, *ARRAYS),
+    "-m engine.baselines": (*HEAVY, *ARRAYS),
     "-m dataset.demo": (*HEAVY, *ARRAYS),
     "-m dataset.download": (*HEAVY, *ARRAYS),
     "-m dataset.preprocess": HEAVY,

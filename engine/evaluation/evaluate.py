@@ -1,5 +1,6 @@
 """Evaluation: separate the validation mixtures, score them, write metrics and the page."""
 
+import contextlib
 import logging
 
 import numpy as np
@@ -12,7 +13,7 @@ from engine.evaluation.statistics import score_statistics
 from engine.failures import Failures
 from engine.machine import distributed
 from models.spectral import row_frequencies
-from utils import progress
+from utils import UserError, progress
 
 logger = logging.getLogger(__name__)
 
@@ -42,14 +43,15 @@ class Evaluator:
         self.checksums = {}  # {clip's number: its checksums}, if the data set computes them
         self.features = {}  # {clip's number: image features of its picture, by the networks of this run}
 
-    def run(self, folder, num_vis=0, swapped=False):
+    def run(self, folder, num_vis=0, floors=False):
         """Evaluate all mixtures and write page rows for the first `num_vis` into `folder`.
 
-        swapped: also score with swapped pictures, see `metrics.score_batch`. Returns (summary, list of
-        `Result`). Raises UserError if too many clips cannot be read.
+        floors: also score with the wrong pictures, swapped and average, see `metrics.score_batch`. Returns
+        (summary, list of `Result`). Raises UserError if too many clips cannot be read.
         """
         self.model.eval()
         self.features.clear()
+        average = self._average_features() if floors else None
         results, futures, num_failed = [], [], 0
         try:
             with progress(total=len(self.loader.sampler), desc="evaluation", unit="mixture") as bar:
@@ -57,7 +59,7 @@ class Evaluator:
                     self.failures.add(batch)
                     num_failed += len(batch["dropped"])
                     self._add_checksums(batch)
-                    for mixture in self._separate(batch, num_vis, swapped):
+                    for mixture in self._separate(batch, num_vis, average):
                         futures.append(submit(self.pool, mixture, folder))
                         if len(futures) > MAX_PENDING:
                             results.append(futures.pop(0).result())
@@ -82,15 +84,17 @@ class Evaluator:
         for info in batch["info"] + batch["dropped"]:
             self.checksums.update(zip(info["clips"], info.get("checksums", ()), strict=False))
 
-    def _separate(self, batch, num_vis, swapped):
-        """Separate a batch: yields a `Mixture` for each."""
+    def _separate(self, batch, num_vis, average):
+        """Separate a batch: yields a `Mixture` for each. average [C]: see `_average_features`, or None."""
         if not batch["info"]:
             return
+        swapped = average is not None
         tensors = [batch[key].to(self.device, non_blocking=True) for key in ("mix", "sources", "frames")]
         with torch.no_grad():
             features = self._image_features(batch["info"], tensors[2])
             # By position: DataParallel would send a keyword to more GPUs than a small batch has mixtures for.
-            out = self.model(*tensors[:2], features, True)
+            average = average.expand(*tensors[1].shape[:2], -1) if swapped else None
+            out = self.model(*tensors[:2], features, True, average)
         length = out["estimates"].shape[-1]
         out |= {"mix": tensors[0][:, :length], "sources": tensors[1][..., :length]}
         arrays = {key: value.float().cpu().numpy() for key, value in out.items()}
@@ -102,7 +106,8 @@ class Evaluator:
             known = {} if statuses[b] else self.fixed.get(info["index"], {}) | scores.get(b, {})
             unscored = None
             if self.bss == "mir_eval" and not statuses[b]:
-                unscored = {key: arrays[key][b] for key in SOUNDS} | {"swapped": swapped, "fixed": not known}
+                unscored = {key: arrays[key][b] for key in (*SOUNDS, "average") if key in arrays}
+                unscored |= {"swapped": swapped, "fixed": not known}
             shown = info["index"] < num_vis
             pairs = zip(info["clips"], info["centres"], strict=True) if shown else ()
             yield Mixture(
@@ -110,13 +115,28 @@ class Evaluator:
                 clips=[
                     (dataset.clips[number].category, dataset.clips[number].name) for number in info["clips"]
                 ],
-                loss=float(arrays["loss"][b]),
+                loss=float(arrays["loss"][b]) if "loss" in arrays else None,
                 status=statuses[b],
                 scores=known,
                 unscored=unscored,
                 view=self._view(arrays, b, info, tensors[0], tensors[2]) if shown else None,
                 frames=[dataset.window_pictures(*pair) for pair in pairs],
             )
+
+    @torch.no_grad()
+    def _average_features(self):
+        """[C] mean image features of all clips' pictures. They are kept: mixtures need them again."""
+        dataset, size, known = self.loader.dataset, self.loader.batch_size, {}
+        for start in range(0, len(dataset.clips), size):
+            pictures = {}
+            for number in range(start, min(start + size, len(dataset.clips))):
+                with contextlib.suppress(UserError):  # mixtures with this clip are counted as failed
+                    pictures[number] = torch.from_numpy(dataset.middle_clip(number))
+            if pictures:
+                frames = torch.stack(list(pictures.values()))[:, None].to(self.device)
+                known |= zip(pictures, self.separator.image_features(frames)[:, 0], strict=True)
+        self.features |= known
+        return torch.stack(list(known.values())).float().mean(dim=0) if known else None
 
     def _image_features(self, infos, frames):
         """Image features [B, N, C] of pictures [B, N, 3, T, H, W], computed once for each clip.
@@ -140,14 +160,15 @@ class Evaluator:
             picked = [b for b in picked if not statuses[b]]
             if picked:
                 sounds = [out[key][picked].float() for key in SOUNDS]
-                scores |= zip(picked, score_batch(*sounds, swapped, fixed), strict=True)
+                average = out["average"][picked].float() if "average" in out else None
+                scores |= zip(picked, score_batch(*sounds, swapped, fixed, average), strict=True)
         return scores
 
     def _view(self, out, b, info, mix, frames):
         """The row of mixture `b` of a batch on the page, without its videos' frames and scores."""
         dataset, settings = self.loader.dataset, self.separator.settings
         sampling = dataset.sampling
-        energy = self.separator.pixel_energy(mix[b : b + 1], frames[b : b + 1])[0].float().cpu().numpy()
+        energy = self._energy(mix[b : b + 1], frames[b : b + 1])
         stills = frames[b, :, :, frames.shape[3] // 2].permute(0, 2, 3, 1).cpu().numpy()
         sources = [
             viz.SourceView(
@@ -168,7 +189,7 @@ class Evaluator:
         return viz.MixtureView(
             name=f"{info['index']:04d}",
             mix=out["mix"][b],
-            weight=out["weight"][b, 0],
+            weight=out["weight"][b, 0] if "weight" in out else None,
             freqs=row_frequencies(sampling.aud_rate, settings.stft_frame, settings.log_freq).numpy(),
             rate=sampling.aud_rate,
             fps=sampling.fps,
@@ -176,6 +197,10 @@ class Evaluator:
             scores={},
             sources=sources,
         )
+
+    def _energy(self, mix, frames):
+        """[N, h, w] energy of the sound of each place in the pictures of one mixture."""
+        return self.separator.pixel_energy(mix, frames)[0].float().cpu().numpy()
 
 
 def _join(results, num_failed):
@@ -192,7 +217,7 @@ def _summarize(results, num_failed, num_unreadable):
     """
     scored = [(result.clips, result.scores) for result in results if not result.status]
     scores = summarize([scores for _, scores in scored])
-    losses = [result.loss for result in results]
+    losses = [result.loss for result in results if result.loss is not None]
     return {
         "num_mixtures": len(results) + num_failed,
         "num_failed": num_failed,

@@ -40,41 +40,48 @@ def find_silence(sources, estimates, mix):
 
 
 @torch.inference_mode()
-def score_batch(sources, estimates, mix, oracle, swapped=False, fixed=True):
+def score_batch(sources, estimates, mix, oracle, swapped=False, fixed=True, average=None):
     """A list of B {score: [N] dB} for mixtures that are not silent, see `find_silence`.
 
     sources, estimates and oracle [B, N, L], mix [B, L]: tensors; the scores are computed on their device.
     sdr, sir, sar, si_sdr: of the estimates;
     if `fixed`: sdr_mixture and si_sdr_mixture, of the mixture as every estimate, and sdr_oracle, of `oracle`,
     the mixture under the true masks (NaN if that is silent);
-    if `swapped`: sdr_swapped, of the estimates shifted by one source, as if the pictures were swapped.
+    if `swapped`: sdr_swapped, of the estimates shifted by one source, as if the pictures were swapped;
+    average [B, L]: sdr_average, of this sound as every estimate (NaN if it is silent).
     """
     count = sources.shape[1]
     others = [oracle, mix[:, None]] if fixed else []
+    others += [] if average is None else [average[:, None]]
     sdr, sir, sar = bss_eval(sources, torch.cat([estimates, *others], dim=1))
     own = torch.arange(count, device=sources.device)
     scores = {"sdr": sdr[:, own, own], "sir": sir[:, own, own], "sar": sar[:, own, own]}
     scores["si_sdr"] = si_sdr(sources, estimates)
     if fixed:
-        silent = (oracle.abs().sum(dim=-1) < SILENCE).any(dim=1, keepdim=True)
+        silent = _are_silent(oracle).any(dim=1, keepdim=True)
         scores["sdr_mixture"] = sdr[:, :, 2 * count]
         scores["si_sdr_mixture"] = si_sdr(sources, mix[:, None].expand_as(sources))
         scores["sdr_oracle"] = sdr[:, own, count + own].masked_fill(silent, torch.nan)
     if swapped:
         scores["sdr_swapped"] = sdr[:, own, own.roll(1)]
+    if average is not None:
+        scores["sdr_average"] = sdr[:, :, -1].masked_fill(_are_silent(average)[:, None], torch.nan)
     scores = {key: value.cpu().numpy() for key, value in scores.items()}
     return [{key: value[b] for key, value in scores.items()} for b in range(len(sources))]
 
 
-def score_reference(sources, estimates, mix, oracle, swapped=False, fixed=True):
+def _are_silent(sounds):
+    return sounds.abs().sum(dim=-1) < SILENCE
+
+
+def score_reference(sources, estimates, mix, oracle, swapped=False, fixed=True, average=None):
     """`score_batch` for one mixture, by mir_eval: arrays without the B axis in, {score: [N] dB} out."""
     tensors = torch.from_numpy(sources), torch.from_numpy(estimates)
     sources, estimates, oracle = (np.asarray(x, np.float64) for x in (sources, estimates, oracle))
     sdr, sir, sar = bss_eval_reference(sources, estimates)
     scores = {"sdr": sdr, "sir": sir, "sar": sar, "si_sdr": si_sdr(*tensors).numpy()}
     if fixed:
-        mixes = np.broadcast_to(np.asarray(mix, np.float64), sources.shape)
-        scores["sdr_mixture"] = bss_eval_reference(sources, mixes)[0]
+        scores["sdr_mixture"] = _sdr_of_one(sources, mix)
         scores["si_sdr_mixture"] = si_sdr(tensors[0], torch.from_numpy(mix).expand_as(tensors[0])).numpy()
         silent = find_silence(sources, oracle, mix)
         scores["sdr_oracle"] = (
@@ -82,7 +89,16 @@ def score_reference(sources, estimates, mix, oracle, swapped=False, fixed=True):
         )
     if swapped:
         scores["sdr_swapped"] = bss_eval_reference(sources, np.roll(estimates, 1, axis=0))[0]
+    if average is not None:
+        scores["sdr_average"] = _sdr_of_one(sources, average)
     return scores
+
+
+def _sdr_of_one(sources, sound):
+    """[N] SDR of one sound [L] as the estimate of every source, by mir_eval; NaN if it is silent."""
+    if np.abs(sound).sum() < SILENCE:
+        return np.full(len(sources), np.nan)
+    return bss_eval_reference(sources, np.broadcast_to(np.asarray(sound, np.float64), sources.shape))[0]
 
 
 def summarize(scores):

@@ -27,8 +27,8 @@ def summary_line(summary):
         f"SIR: {value('sir', 4)}, SAR: {value('sar', 4)}"
     )
     line += f", SI-SDR: {value('si_sdr', 4)}, SDR_oracle: {value('sdr_oracle', 4)}"
-    if "sdr_swapped" in summary:
-        line += f", SDR_swapped: {value('sdr_swapped', 4)}"
+    for key in ("sdr_swapped", "sdr_average"):
+        line += f", {key.replace('sdr', 'SDR')}: {value(key, 4)}" if key in summary else ""
     num_gone = summary.get("num_gone")
     total = f" of {summary['num_mixtures'] + num_gone}" if num_gone else ""
     counts = f"{summary['num_mixtures']}{total} mixtures, {f'{num_gone} gone, ' if num_gone else ''}"
@@ -50,7 +50,8 @@ def write_metrics(folder, summary, results):
         for result in sorted(results, key=lambda result: result.index):
             for n, (category, name) in enumerate(result.clips):
                 values = [f"{result.scores[key][n]:.4f}" if result.scores else "" for key in keys]
-                row = [result.index, n, name, category, result.status or "scored", f"{result.loss:.6f}"]
+                loss = "" if result.loss is None else f"{result.loss:.6f}"
+                row = [result.index, n, name, category, result.status or "scored", loss]
                 writer.writerow([*row, *values])
 
 

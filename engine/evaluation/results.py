@@ -27,7 +27,7 @@ class Mixture(NamedTuple):
 
     index: int
     clips: list  # N of (category, name)
-    loss: float
+    loss: float | None  # None: of a method without a loss
     status: str
     scores: dict
     unscored: dict | None  # arguments of `metrics.score_reference` for the scores that are missing, if any
@@ -45,7 +45,7 @@ class Result(NamedTuple):
 
     index: int
     clips: list
-    loss: float
+    loss: float | None
     status: str
     scores: dict
     row: dict | None

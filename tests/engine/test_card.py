@@ -82,10 +82,11 @@ def test_evaluation_replaces_the_scores_and_nothing_else(tmp_path):
     assert re.search(r"Mixtures of clips in `val.csv`, evaluated on 20\d\d-\d\d-\d\d: 4 scored", before)
     assert "| **SDR** | 5.00 |" in before
     assert "SIR" not in before
-    update_scores(tmp_path, SUMMARY | {"sdr": 6.5, "sdr_swapped": -1.0}, "other.csv")
+    update_scores(tmp_path, SUMMARY | {"sdr": 6.5, "sdr_swapped": -1.0, "sdr_average": 0.5}, "other.csv")
     after = text_of(tmp_path)
     assert "| **SDR** | 6.50 |" in after
     assert "frames swapped | -1.00 |" in after
+    assert "average picture for every source | 0.50 |" in after
     assert "other.csv" in after
     assert before.split("## Scores")[0] == after.split("## Scores")[0]
     assert before.split("## Data")[1] == after.split("## Data")[1]

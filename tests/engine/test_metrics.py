@@ -195,17 +195,21 @@ def sounds_of(name):
 def test_batches_have_the_scores_of_mir_eval(names, fixed, swapped):
     mixtures = [sounds_of(name) for name in names]
     batch = [torch.from_numpy(np.stack(sounds)) for sounds in zip(*mixtures, strict=True)]
-    for found, sounds in zip(score_batch(*batch, swapped, fixed), mixtures, strict=True):
-        expected = score_reference(*sounds, swapped, fixed)
+    averages = [sounds[2] + np.float32(0.1 * noise(LENGTH)) if swapped else None for sounds in mixtures]
+    scores = score_batch(*batch, swapped, fixed, torch.from_numpy(np.stack(averages)) if swapped else None)
+    for found, sounds, average in zip(scores, mixtures, averages, strict=True):
+        expected = score_reference(*sounds, swapped, fixed, average)
         assert list(found) == list(expected)
         for key in expected:
             np.testing.assert_allclose(found[key], expected[key], atol=1e-4, err_msg=key)
+    assert ("sdr_average" in found) == swapped
     assert ("sdr_swapped" in found, "sdr_oracle" in found, "sdr_mixture" in found) == (swapped, fixed, fixed)
 
 
 def test_scores_by_mir_eval_are_what_they_are_called():
     sources, estimates, mix, oracle = sounds_of("noise")
-    scores = score_reference(sources, estimates, mix, oracle, swapped=True)
+    average = estimates.mean(axis=0)
+    scores = score_reference(sources, estimates, mix, oracle, swapped=True, average=average)
     for key, value in zip(("sdr", "sir", "sar"), reference(sources, estimates), strict=True):
         np.testing.assert_allclose(scores[key], value, atol=1e-4)
     swapped = estimates[::-1].copy()
@@ -213,6 +217,7 @@ def test_scores_by_mir_eval_are_what_they_are_called():
         "sdr_mixture": np.stack([mix] * 2),
         "sdr_oracle": oracle,
         "sdr_swapped": swapped,
+        "sdr_average": np.stack([average] * 2),
     }.items():
         np.testing.assert_allclose(scores[key], reference(sources, sounds)[0], atol=1e-4, err_msg=key)
 
@@ -237,6 +242,11 @@ def test_silence_is_found_and_named():
     for scores in (score_batch(*tensors)[0], score_reference(sources, estimates, mix, oracle)):
         assert np.isnan(scores["sdr_oracle"]).all()
         assert np.isfinite([value for key, value in scores.items() if key != "sdr_oracle"]).all()
+    tensors = (torch.from_numpy(sounds)[None] for sounds in (sources, estimates, mix, oracle))
+    silent = score_batch(*tensors, average=torch.zeros(1, LENGTH))[0]
+    for scores in (silent, score_reference(sources, estimates, mix, oracle, average=zeros[0])):
+        assert np.isnan(scores["sdr_average"]).all()
+        assert np.isfinite(scores["sdr"]).all()
 
 
 def test_means_are_over_mixtures():

@@ -3,10 +3,12 @@
 import json
 import os
 
+import mir_eval
 import numpy as np
 import pytest
 import torch
 
+from dataset.frames import read_clip
 from dataset.index import write_mixtures
 from engine.evaluation.metrics import SCORES
 from engine.evaluation.report import write_metrics
@@ -45,10 +47,10 @@ def test_scores_by_mir_eval_and_fast_ones_are_equal(mixtures, tmp_path):
     found = []
     for bss in ("fast", "mir_eval"):
         args = small_args("--list_val_mix", mixtures, "--bss", bss)
-        summary, results = make_evaluator(args, bss=args.bss).run(str(tmp_path), swapped=True)
+        summary, results = make_evaluator(args, bss=args.bss).run(str(tmp_path), floors=True)
         write_metrics(str(tmp_path), summary, results)
         found.append(json.loads((tmp_path / "metrics.json").read_text()))
-    assert found[0].keys() == found[1].keys() >= {*SCORES, "sdr_swapped"}
+    assert found[0].keys() == found[1].keys() >= {*SCORES, "sdr_swapped", "sdr_average"}
     assert flat(found[0]) == pytest.approx(flat(found[1]), abs=1e-3)
     assert np.isfinite([found[0][key] for key in SCORES]).all()
 
@@ -111,3 +113,64 @@ def test_no_process_starts_that_has_nothing_to_do(tree, tmp_path):
     assert evaluator.run(str(tmp_path))[0]["num_mixtures"] == 2
     with pytest.raises(AssertionError, match="asked for a process"):
         evaluator.run(str(tmp_path), num_vis=1)
+
+
+def naive_scores(sources, estimates, mix, oracle, average):
+    """{score: [N]} by mir_eval's loop over one mixture."""
+    count = len(sources)
+    sdr, sir, sar, _ = mir_eval.separation.bss_eval_sources(sources, estimates, False)
+    others = {
+        "sdr_mixture": np.stack([mix] * count),
+        "sdr_oracle": oracle,
+        "sdr_swapped": np.stack([estimates[n - 1] for n in range(count)]),
+        "sdr_average": np.stack([average] * count),
+    }
+    score = mir_eval.separation.bss_eval_sources
+    scores = {key: score(sources, sounds, False)[0] for key, sounds in others.items()}
+    return {"sdr": sdr, "sir": sir, "sar": sar, **scores}
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_scores_of_more_sources_are_those_of_a_naive_loop(tree, tmp_path, count):
+    clips = tree[1]
+    write_mixtures(tmp_path / "mix.csv", [clips[n : n + count] for n in (0, 3)])
+    args = small_args("--list_val_mix", str(tmp_path / "mix.csv"), "--num_mix", str(count))
+    evaluator = make_evaluator(args)
+    model, given = evaluator.model, []
+
+    def watched(*tensors):
+        out = model(*tensors)
+        mix, sources = (sound[..., : out["estimates"].shape[-1]] for sound in tensors[:2])
+        sounds = sources, out["estimates"], mix, out["oracle"], out["average"]
+        given.append([sound.double().numpy() for sound in sounds])
+        return out
+
+    evaluator.model = Called(watched)
+    results = evaluator.run(str(tmp_path), floors=True)[1]
+    expected = [naive_scores(*sounds) for batch in given for sounds in zip(*batch, strict=True)]
+    assert len(results) == len(expected) == 2
+    for result, scores in zip(results, expected, strict=True):
+        for key, values in scores.items():
+            np.testing.assert_allclose(result.scores[key], values, atol=0.01, err_msg=key)
+
+
+def test_the_average_picture_has_the_mean_features_of_all_clips(tree, tmp_path):
+    soft = "--binary_mask 0 --loss l1 --output_activation softmax".split()
+    args = small_args("--list_val", f"{tree[0]}/val.csv", "--num_val", "5", *soft)
+    evaluator, given = make_evaluator(args), []
+    model = evaluator.model
+
+    def watched(*tensors):
+        given.append(tensors[4])
+        return model(*tensors)
+
+    evaluator.model = Called(watched)
+    results = evaluator.run(str(tmp_path), floors=True)[1]
+    pictures = np.stack([read_clip(clip.path_frames, [80], 32) for clip in tree[1][:5]])
+    with torch.no_grad():
+        features = evaluator.separator.image_features(torch.from_numpy(pictures)[:, None])
+    for batch in given:
+        torch.testing.assert_close(batch, features.mean(dim=(0, 1)).expand_as(batch))
+    for result in results:  # a softmax over equal pictures gives every source the same share of the mixture
+        np.testing.assert_allclose(result.scores["sdr_average"], result.scores["sdr_mixture"], atol=0.01)
+    assert evaluator.run(str(tmp_path))[0].keys().isdisjoint({"sdr_average", "sdr_swapped"})

@@ -122,6 +122,21 @@ def test_heat_map_without_energy_is_transparent(tmp_path):
         assert picture.getchannel("A").getextrema() == (0, 0)
 
 
+def test_methods_without_eyes_and_loss_have_no_heat_map_and_weight(tmp_path):
+    view = with_source(make_view(), energy=None)._replace(weight=None)
+    row = viz.write_row(tmp_path, view)
+    assert row["weight"] is None
+    assert [source["heat"] is None for source in row["sources"]] == [True, False]
+    names = os.listdir(tmp_path / view.name)
+    assert "source2-heat.webp" in names
+    assert not {"source1-heat.webp", "weight.webp"} & set(names)
+    viz.write_page(tmp_path, [row], {"baseline": "nmf"}, {}, {}, "nmf")
+    text = (tmp_path / "index.html").read_text()
+    assert text.count('<img class="heat"') == 1
+    assert "not trained and does not look at the videos" in text
+    assert "Loss weighting" not in text
+
+
 def test_mask_pictures_show_the_lowest_row_at_the_bottom(tmp_path):
     view = make_view()
     mask = np.zeros_like(view.sources[0].true_mask)

@@ -100,12 +100,14 @@ def test_page_shows_summary_and_options(tmp_path):
         "loss": 0.27034,
         **SCORES,
         "sdr_swapped": None,
+        "sdr_average": -3.25,
     }
     options = {"lr_steps": [40, 80], "id": "", "loss": "bce"}
     text = Tags(write_page(tmp_path, [], summary, options, title="MUSIC-2mix")).text
     for shown in ("MUSIC-2mix", "epoch 12", "256", "0.2703", "7.2", "14.0", "40 80", "bce"):
         assert shown in text
     assert "swapped" not in text
+    assert "SDR, average picture" in text
 
 
 DUETS = {

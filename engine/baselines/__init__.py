@@ -1,0 +1,1 @@
+"""Separation without training: ceilings, floors and classic methods, scored as runs are."""
