@@ -51,7 +51,7 @@ def parse(argv=None):
     parser.set_defaults(**{key: value for key, value in preset.items() if key in FLAGS})
     args = parser.parse_args(argv)
     others = vars(arguments.make_parser().parse_args([])) | preset
-    args = argparse.Namespace(**(others | vars(args)))
+    args = argparse.Namespace(**(others | vars(args) | {"mode": "eval"}))
     check_values(parser, args, gpus_present=0)
     check_length(parser, args)
     unknown = [name for name in args.names if name not in TITLES]

@@ -10,6 +10,7 @@ import torch
 from engine.baselines.baseline import Baseline, BlindEvaluator
 from engine.baselines.bases import find_bases
 from engine.baselines.methods import TITLES
+from engine.evaluation.protocol import make_protocol, write_protocol
 from engine.evaluation.report import FOLDER_PAGE, write_metrics, write_page
 from engine.evaluation.results import make_pool
 from engine.loaders import build_val_loader
@@ -59,6 +60,7 @@ def _evaluate(evaluator, name, folder, args, key):
     lists = {"list_val": args.list_val, "list_val_mix": args.list_val_mix}
     options = {"baseline": name, **lists, **{option: getattr(args, option) for option in OPTIONS}}
     write_metrics(folder, summary, results)
+    write_protocol(folder, make_protocol(args, evaluator, results, {}, evaluator.device))
     write_page(page, summary, results, options, {}, f"{name}: {TITLES[name]}")
     save_json(os.path.join(folder, FILE_BASELINE), {"key": key, **options})
 

@@ -40,7 +40,7 @@ class Entry(NamedTuple):
 
 
 def find_entries(texts, root):
-    """A list of Entry of texts [NAME=]RUN[,RUN…]; RUN: a folder with metrics.csv, or a name in the folder `root`.
+    """A list of Entry of texts [NAME=]RUN[,RUN…]; RUN: a folder with metrics.csv, or a name in `root`.
 
     Raises UserError if a run cannot be found or read.
     """
