@@ -45,9 +45,9 @@ BASELINES = {  # see engine.baselines
     "nmf-supervised": "NMF, bases of each category",
 }
 ORACLES = {
-    f"oracle-{mask}-{freq}": f"oracle: {mask} mask, {freq} frequency"
+    f"oracle-{mask}{suffix}": f"oracle: {mask} mask, {freq} frequency"
     for mask in ("binary", "ratio", "phase", "complex")
-    for freq in ("log", "linear")
+    for suffix, freq in (("-log", "log"), ("", "linear"))
 }
 OF_MORE = ("mixture", "nmf", "nmf-supervised", "oracle-binary-log", "oracle-complex-log")  # than two clips
 

@@ -36,7 +36,7 @@ def _entry(plan, table, name):
     """The line of a table: a variant with all its seeds, or a baseline."""
     if name in VARIANTS:
         runs = [run_name(name, seed, plan.seeds) for seed in plan.seeds]
-        folders = [os.path.join(plan.ckpt, run, FOLDER_SAME if table.same else "") for run in runs]
+        folders = [os.path.join(plan.ckpt, run, *[FOLDER_SAME] * table.same) for run in runs]
         return Entry(VARIANTS[name].text, [read_run(folder) for folder in folders])
     folder = os.path.join(plan.ckpt, "baselines", f"mix{table.num_mix}", name)
     return Entry((BASELINES | ORACLES)[name], [read_run(folder)])
