@@ -51,8 +51,8 @@ if __name__ == "__main__":
     main.main()
 """
 
-# What torchrun starts: main.py several times, so that it starts and imports once. Its argument has the flags of
-# each, and whether the second process cannot read its last batch.
+# What torchrun starts: main.py several times, so that it starts and imports once. Its argument has the flags
+# of each, and whether the second process cannot read its last batch.
 SEVERAL = """
 import json
 import sys
@@ -184,7 +184,7 @@ def test_two_processes_learn_what_one_learns(runs):
 
 @pytest.mark.parametrize("run", ["frozen", "cut short"])
 def test_two_processes_learn_what_one_learns_where_a_backbone_or_an_epoch_is_special(several, run):
-    """A backbone that is frozen at first; an epoch that ends within a group of batches, with one cut short."""
+    """A backbone that is frozen at first; an epoch that ends within a group and with half a batch."""
     check_same_weights(*several[0][run])
 
 
