@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Check style and run the tests. Arguments go to pytest: ./scripts/test.sh tests/dataset/test_index.py -k split
+# Check style and run the tests, in as many processes as there are cores. Arguments go to pytest, which then runs
+# in one process: ./scripts/test.sh tests/dataset/test_index.py -k split
 set -euo pipefail
 
 REQUIREMENTS=requirements-dev.txt
@@ -7,4 +8,7 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/lib/setup.sh"
 
 python -m ruff check .
 python -m ruff format --check .
+# Tests of a file stay together, since they share fixtures. Files start in the order of their names, so that the
+# slow tests of benchmark/ come first.
+(($#)) || set -- --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 python -m pytest "$@"

@@ -290,13 +290,14 @@ def _assign(pairs):
 def _summarize(kind, results):
     """Means over the sources of a video, then over the videos that were measured; None without any."""
     measured = [found for found in results if found]
-    summary = {"count": len(results), "failed": len(results) - len(measured), "intervals": {}}
+    summary = {"count": len(results), "failed": len(results) - len(measured)}
+    intervals = {}
     for key in KEYS[kind]:
         means = [np.mean(found[key]) for found in measured if np.isfinite(found[key]).all()]
         summary[key] = float(np.mean(means)) if means else None
         if len(means) > 1 and not key.endswith("_chance"):
-            summary["intervals"][key] = interval(means)
-    return summary
+            intervals[key] = interval(means)
+    return summary | {"intervals": intervals}
 
 
 def interval(values):

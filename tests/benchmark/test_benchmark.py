@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from arguments import parse_args
-from benchmark import __main__, measure, reference, step
-from benchmark.clock import in_turn, ratio, stopwatch
+from benchmark import __main__, measure, presets, reference, scaling, step
+from benchmark.clock import alone, in_turn, ratio, stopwatch
 from benchmark.data import FPS, HEIGHT, WIDTH, Trees, make_trees
 from benchmark.step import KINDS, make_batches, make_step
 from dataset.audio import read_window
@@ -150,6 +151,24 @@ def test_measuring():
     assert reference.spectrogram is original
 
 
+@pytest.fixture
+def cheap(monkeypatch):
+    """Measure memory in this process, and the machine's peak with small matrices."""
+
+    def here(function, *args):
+        function, args = pickle.loads(pickle.dumps((function, args)))  # as for another process
+        return function(*args)
+
+    for module in (presets, scaling, step):
+        monkeypatch.setattr(module, "alone", here)
+    monkeypatch.setitem(step.MATMUL, "cpu", 64)
+
+
+def test_a_function_that_is_called_alone_is_in_another_process():
+    assert alone(os.getppid) == os.getpid()
+
+
+@pytest.mark.usefixtures("cheap")
 def test_a_quick_run_writes_all_ratios(tmp_path, capsys):
     __main__.main(["--quick", "--out", str(tmp_path / "b.json")])
     result = json.loads((tmp_path / "b.json").read_text())
@@ -213,6 +232,7 @@ def test_what_is_measured_is_saved_before_a_later_part_fails(tmp_path, monkeypat
     assert result.keys() >= {"machine", "input", "evaluation_s_per_mixture", "separation"}
 
 
+@pytest.mark.usefixtures("cheap")
 def test_a_quick_scaling_run_writes_its_tables(tmp_path, capsys):
     __main__.main(["--quick", "--scaling", "--out", str(tmp_path / "b.json")])
     result = json.loads((tmp_path / "b.json").read_text())
@@ -220,6 +240,7 @@ def test_a_quick_scaling_run_writes_its_tables(tmp_path, capsys):
     assert "| rows of an index |" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("cheap")
 def test_a_quick_run_of_the_presets_writes_what_each_costs(tmp_path, capsys):
     __main__.main(["--quick", "--presets", "--out", str(tmp_path / "b.json")])
     rows = json.loads((tmp_path / "b.json").read_text())["presets"]

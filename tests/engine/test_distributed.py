@@ -24,7 +24,7 @@ from engine.training.checkpoint import NETS, find_run, start_run
 from tests.helpers import PROJECT, SMALL, Pool, make_separator, small_args
 from utils import UserError
 
-LIMIT = 280  # seconds for a run of two processes on a slow machine, where it takes ten
+LIMIT = 1800  # seconds for a run of two processes on a very busy machine; else it takes ten
 # What torchrun starts: main.py, where the second process meets a fault in the second epoch of its first life.
 FAULTY = """
 import os
@@ -53,15 +53,17 @@ if __name__ == "__main__":
     main.main()
 """
 
-# What torchrun starts: main.py, where the second process cannot read its part of an epoch's last batch.
-CUT_SHORT = """
-import main
-from engine.training import train
-from tests.engine.test_distributed import cut_short
+# What torchrun starts: main.py several times, so that it starts and imports once. Its argument has the flags
+# of each, and whether the second process cannot read its last batch.
+SEVERAL = """
+import json
+import sys
+
+from tests.engine.test_distributed import run_main
 
 if __name__ == "__main__":
-    train.batches_on = cut_short
-    main.main()
+    for argv, is_cut_short in json.loads(sys.argv[1]):
+        run_main(argv, is_cut_short)
 """
 
 
@@ -96,10 +98,16 @@ def training_flags(tree, folder, size, *more):
     return [*SMALL, *lists, *run, "--ckpt", str(folder), *more]
 
 
-def run_alone(argv):
-    """main.py in this process."""
-    with mock.patch.object(main, "make_pool", return_value=Pool()):
+def run_main(argv, is_cut_short=False):
+    """main.py in this process; is_cut_short: it cannot read its last batch."""
+    with mock.patch.object(train, "batches_on", cut_short if is_cut_short else train.batches_on):
         main.main(argv)
+
+
+def run_alone(argv, is_cut_short=False):
+    """The same, without processes that finish mixtures."""
+    with mock.patch.object(main, "make_pool", return_value=Pool()):
+        run_main(argv, is_cut_short)
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +131,40 @@ def runs(tree, tmp_path_factory, faulty):
     return folder, folder.replace(str(root / "alone"), str(root / "together")), err
 
 
+@pytest.fixture(scope="module")
+def several(tree, tmp_path_factory):
+    """({run: (folder of one process, folder of two)}, stdout of the two), of runs that one torchrun makes."""
+    root, folders, jobs = tmp_path_factory.mktemp("several"), {}, []
+    later = "--arch_frame timm:resnet10t --lr_frame 0.1 --freeze_epochs 1 --num_views 2 --img_norm batch"
+    for name, flags in {"frozen": later, "cut short": "--accumulate 2 --num_epoch 1"}.items():
+        alone, together = (
+            training_flags(tree, root / name / who, size, *flags.split())
+            for who, size in (("alone", 4), ("together", 2))
+        )
+        folders[name] = [run_folder(parse_args(argv)) for argv in (alone, together)]
+        run_alone(alone, name == "cut short")
+        jobs.append((together, name == "cut short"))
+    folders["scored"] = [root / "scored" / who / "x" for who in ("alone", "together")]
+    alone, together = (scoring_flags(tree, folder) for folder in folders["scored"])
+    run_alone(alone)
+    script = root / "several.py"
+    script.write_text(SEVERAL)
+    status, out, err = torchrun(script, [json.dumps([*jobs, (together, False)])])
+    assert status == 0, err
+    return folders, out
+
+
+def scoring_flags(tree, folder):
+    """Flags of an evaluation of networks, which are written into the folder."""
+    separator = make_separator(small_args("--num_mix", "2"))
+    folder.mkdir(parents=True)
+    for net in NETS:
+        torch.save(getattr(separator, f"net_{net}").state_dict(), folder / f"{net}_best.pth")
+    flags = ["--mode", "eval", "--id", folder.name, *SMALL, "--list_val", f"{tree[0]}/val.csv"]
+    flags += "--amp off --num_val 5 --num_vis 2 --batch_size_per_gpu 2".split()
+    return [*flags, "--ckpt", str(folder.parent)]
+
+
 def read(folder, name):
     with open(os.path.join(folder, name), encoding="utf-8") as file:
         return json.load(file)
@@ -142,30 +184,10 @@ def test_two_processes_learn_what_one_learns(runs):
     check_same_weights(*runs[:2])
 
 
-def test_two_processes_learn_what_one_learns_where_a_backbone_is_frozen_at_first(tree, tmp_path):
-    later = "--arch_frame timm:resnet10t --lr_frame 0.1 --freeze_epochs 1 --num_views 2 --img_norm batch"
-    alone, together = (
-        training_flags(tree, tmp_path / name, size, *later.split())
-        for name, size in (("alone", 4), ("together", 2))
-    )
-    run_alone(alone)
-    status, _, err = torchrun(PROJECT / "main.py", together)
-    assert status == 0, err
-    check_same_weights(*(run_folder(parse_args(argv)) for argv in (alone, together)))
-
-
-def test_two_processes_learn_what_one_learns_where_an_epoch_ends_within_a_group(tree, tmp_path, monkeypatch):
-    alone, together = (
-        training_flags(tree, tmp_path / name, size, "--accumulate", "2", "--num_epoch", "1")
-        for name, size in (("alone", 4), ("together", 2))
-    )
-    monkeypatch.setattr(train, "batches_on", cut_short)
-    run_alone(alone)
-    script = tmp_path / "cut_short.py"
-    script.write_text(CUT_SHORT)
-    status, _, err = torchrun(script, together)
-    assert status == 0, err
-    check_same_weights(*(run_folder(parse_args(argv)) for argv in (alone, together)))
+@pytest.mark.parametrize("run", ["frozen", "cut short"])
+def test_two_processes_learn_what_one_learns_where_a_backbone_or_an_epoch_is_special(several, run):
+    """A backbone that is frozen at first; an epoch that ends within a group and with half a batch."""
+    check_same_weights(*several[0][run])
 
 
 def test_a_killed_process_is_started_again_and_the_run_goes_on(runs):
@@ -198,21 +220,10 @@ def test_a_mistake_that_one_process_meets_ends_all_and_is_told_once(tree, tmp_pa
     assert read(folder, "history.json")["val"]["epoch"] == [1]
 
 
-def test_two_processes_score_what_one_scores(tree, tmp_path):
-    args = small_args("--num_mix", "2")
-    separator = make_separator(args)
-    flags = ["--mode", "eval", "--id", "x", *SMALL, "--list_val", f"{tree[0]}/val.csv"]
-    flags += "--amp off --num_val 5 --num_vis 2 --batch_size_per_gpu 2".split()
-    for name in ("alone", "together"):
-        (tmp_path / name / "x").mkdir(parents=True)
-        for net in NETS:
-            state = getattr(separator, f"net_{net}").state_dict()
-            torch.save(state, tmp_path / name / "x" / f"{net}_best.pth")
-    run_alone([*flags, "--ckpt", str(tmp_path / "alone")])
-    status, out, err = torchrun(PROJECT / "main.py", [*flags, "--ckpt", str(tmp_path / "together")])
-    assert status == 0, err
-    assert out.count("[Eval Summary]") == 1
-    folders = [tmp_path / name / "x" for name in ("alone", "together")]
+def test_two_processes_score_what_one_scores(several):
+    folders, out = several
+    folders = folders["scored"]
+    assert out.count("[Eval Summary]") == 4  # and one after each epoch of the other runs
     alone, together = (read(folder, "metrics.json") for folder in folders)
     assert alone["num_mixtures"] == 5
     assert together == pytest.approx(alone, abs=1e-3)
