@@ -1,42 +1,16 @@
 """Comparing runs: which mixtures, paired differences, pooled seeds, tables, the page's files."""
 
-import csv
 import filecmp
-import json
 
 import numpy as np
 import pytest
 
-import viz
 from engine.evaluation.compare.__main__ import main
 from engine.evaluation.compare.read import find_entries
 from engine.evaluation.compare.table import compare, format_table, table_cells
 from engine.evaluation.report import FOLDER_PAGE
-from tests.helpers import make_view
+from tests.helpers import show_rows, write_run
 from utils import UserError
-
-COLUMNS = "mixture source clip category status loss sdr sir sar si_sdr sdr_mixture".split()
-NAMES = "abcdef"
-
-
-def write_run(folder, scores, ids=None, clips=None, status=None):
-    """The folder of a run of mixtures of two clips.
-
-    scores [M, 2]: SDR; ids: of its protocol; clips: M pairs; status: {mixture: why it is not scored}.
-    """
-    folder.mkdir(parents=True)
-    with open(folder / "metrics.csv", "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for m, sources in enumerate(scores):
-            for n, sdr in enumerate(sources):
-                clip = clips[m][n] if clips else f"flute/{NAMES[(m + n) % len(NAMES)]}"
-                found = (status or {}).get(m, "scored")
-                values = [sdr, sdr + 5, sdr + 2, sdr - 1, 1.0] if found == "scored" else [""] * 5
-                writer.writerow([m, n, clip, clip.split("/")[0], found, 0.1, *values])
-    if ids:
-        (folder / "protocol.json").write_text(json.dumps({"mixtures": [{"id": each} for each in ids]}))
-    return str(folder)
 
 
 def compared(*texts):
@@ -245,8 +219,7 @@ def shown(tmp_path):
     """Two runs of three mixtures; the second has only the first two on its page."""
     folders = [write_run(tmp_path / name, values(3, seed)) for seed, name in enumerate(("one", "other"))]
     for folder, count in zip(folders, (3, 2), strict=True):
-        for index in range(count):
-            viz.write_row(f"{folder}/{FOLDER_PAGE}", make_view(name=f"{index:04d}", seconds=1))
+        show_rows(f"{folder}/{FOLDER_PAGE}", count)
     return folders
 
 
