@@ -4,6 +4,7 @@ import csv
 import functools
 import io
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -225,3 +226,33 @@ def make_view(name="0007", num_mix=2, seconds=2, size=(64, 64), rate=RATE, freqs
 def with_source(view, **fields):
     """The view, with fields of its first source replaced."""
     return view._replace(sources=[view.sources[0]._replace(**fields), *view.sources[1:]])
+
+
+# ---- evaluated runs
+
+
+def write_run(folder, scores, ids=None, clips=None, status=None):
+    """The folder of an evaluated run of mixtures of two clips.
+
+    scores [M, 2]: SDR; ids: of its protocol; clips: M pairs; status: {mixture: why it is not scored}.
+    """
+    folder.mkdir(parents=True)
+    with open(folder / "metrics.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow("mixture source clip category status loss sdr sir sar si_sdr sdr_mixture".split())
+        for m, sources in enumerate(scores):
+            for n, sdr in enumerate(sources):
+                clip = clips[m][n] if clips else f"flute/{'abcdef'[(m + n) % 6]}"
+                found = (status or {}).get(m, "scored")
+                values = [sdr, sdr + 5, sdr + 2, sdr - 1, 1.0] if found == "scored" else [""] * 5
+                writer.writerow([m, n, clip, clip.split("/")[0], found, 0.1, *values])
+    if ids:
+        save_json(folder / "protocol.json", {"mixtures": [{"id": each} for each in ids]})
+    return str(folder)
+
+
+def show_rows(folder, count, seconds=1):
+    """Write the media of `count` rows of an evaluation page, all alike."""
+    viz.write_row(folder, make_view(name="0000", seconds=seconds))
+    for index in range(1, count):
+        shutil.copytree(os.path.join(folder, "0000"), os.path.join(folder, f"{index:04d}"))

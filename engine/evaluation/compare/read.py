@@ -40,8 +40,9 @@ class Entry(NamedTuple):
 
 
 def find_entries(texts, root):
-    """A list of Entry of texts [NAME=]RUN[,RUN…]; RUN: a folder with metrics.csv, or a name in `root`.
+    """A list of Entry of texts [NAME=]RUN[,RUN…].
 
+    RUN: a folder with metrics.csv, or the start of a name in the folder `root`.
     Raises UserError if a run cannot be found or read.
     """
     entries = [_find_entry(text, root) for text in texts]
@@ -78,13 +79,16 @@ def read_run(folder):
     mixtures = {}
     for number, row in enumerate(rows, 2):
         try:
-            own = mixtures.setdefault(int(row["mixture"]), [])
-            values = [float(row[key] or "nan") for key in keys]
-            own.append((row["category"], row["clip"], row["status"], values))
+            source = row["category"], row["clip"], row["status"], [_decibels(row[key]) for key in keys]
+            mixtures.setdefault(int(row["mixture"]), []).append(source)
         except (TypeError, ValueError):
-            raise UserError(f"{path}, row {number}: expected numbers, found {row}") from None
+            raise UserError(f"{path}, line {number}: expected what evaluation writes, found {row}") from None
     found = [_make_mixture(index, sources, keys) for index, sources in sorted(mixtures.items())]
     return Run(folder, found, _read_ids(folder))
+
+
+def _decibels(text):
+    return float(text if text != "" else "nan")  # None, where a row ends early, is a TypeError
 
 
 def _make_mixture(index, sources, keys):
