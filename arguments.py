@@ -71,7 +71,7 @@ def _add_run(group):
     add(
         "--preset",
         choices=tuple(PRESETS),
-        help="defaults of many options, see docs/networks.md: published, the paper's recipe for MUSIC; small, "
+        help="defaults of many options, see docs/networks.md: published, the recipe for MUSIC; small, "
         "for a few hundred clips and two CPU cores; modern, for MUSIC; reduced, for comparisons on two cores",
     )
     add("--mode", default="train", choices=("train", "eval"), help="train, or evaluate ckpt/ID")
