@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Compare the scores of runs on the mixtures that all of them have: ./scripts/compare.sh RUN RUN… Arguments go to
-# `python -m engine.evaluation.compare`: --format, --out, --page, --ckpt; see --help. RUN is a folder, or the start of a name in
-# ckpt/. Paths are relative to the current folder.
+# Compare the scores of runs on the mixtures that all of them have: ./scripts/compare.sh RUN RUN… prints a table.
+# RUN is a folder, or the start of a name in ckpt/. Arguments go to `python -m engine.evaluation.compare`:
+# --format, --out, --page, --ckpt; see --help. Paths are relative to the current folder.
 set -euo pipefail
 
 from="$PWD"

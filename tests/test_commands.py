@@ -16,11 +16,14 @@ COMMANDS = {
     "models/download_weights.py": (*HEAVY, *ARRAYS),
     "-m benchmark": (*HEAVY, *ARRAYS),
     "-m engine.baselines": (*HEAVY, *ARRAYS),
+    "-m engine.tables": HEAVY,
+    "-m engine.evaluation.compare": (*HEAVY, *ARRAYS),
     "-m dataset.demo": (*HEAVY, *ARRAYS),
     "-m dataset.download": (*HEAVY, *ARRAYS),
     "-m dataset.preprocess": HEAVY,
     "-m pages.serve": (*HEAVY, *ARRAYS),
 }
+REQUIRED = {"separate.py": "VIDEO", "-m engine.evaluation.compare": "RUN"}
 
 
 def run(command, *arguments):
@@ -43,8 +46,8 @@ def test_help_ends_with_examples_and_a_typo_is_one_line_at_once(command):
     assert len(examples.splitlines()) >= 2
     result, modules, told = run(command, "--hepl")
     assert result.returncode == 2
-    if command == "separate.py":
-        assert told == ["error: the following arguments are required: VIDEO"]
+    if command in REQUIRED:
+        assert told == [f"error: the following arguments are required: {REQUIRED[command]}"]
     else:
         assert told == ["error: unrecognized arguments: --hepl; did you mean --help?"]
     assert not modules & set(COMMANDS[command])

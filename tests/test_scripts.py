@@ -51,9 +51,10 @@ LIGHT = {  # scripts that need no torch, and what they pass their arguments to
     "preprocess_videos.sh": "-m|dataset.preprocess",
     "create_index_files.sh": "create_index_files.py",
 }
+OTHERS = {"serve.sh": "-m|pages.serve", "compare.sh": "-m|engine.evaluation.compare"}
 
 
-@pytest.mark.parametrize(("script", "called"), [*LIGHT.items(), ("serve.sh", "-m|pages.serve")])
+@pytest.mark.parametrize(("script", "called"), [*LIGHT.items(), *OTHERS.items()])
 def test_scripts_of_one_command_pass_their_arguments_on(environment, script, called):
     write_python(Path(environment["VIRTUAL_ENV"]) / "bin/python", 'printf "%s|" "$@"')
     result = run(SCRIPTS / script, "a b", "--url", "http://x", env=environment)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
+from engine.evaluation.report import summary_line, write_metrics
 from engine.evaluation.statistics import describe, interval, score_statistics
+from tests.helpers import table
 
 TRIALS = 1000
 MU = 7.0  # dB, the true mean of simulated scores
@@ -174,3 +176,39 @@ def test_clips_without_categories_have_no_parts():
     found = score_statistics([([("", "a"), ("", "b")], {"sdr": np.array([1.0, 2.0])})])
     assert found["statistics"]["sdr"]["mean"] == 1.5
     assert found["by_category"] == found["by_pair"] == {}
+
+
+# ---- in files
+
+COUNTS = dict.fromkeys(("num_mixtures", "num_failed", "num_silent", "num_clips_unreadable"), 3) | {"epoch": 1}
+
+
+def test_the_summary_line_has_the_interval_after_the_sdr():
+    found = {"statistics": describe({"sdr": [1.0, 2.0, 6.0]}, [["a", "b"], ["c", "d"], ["e", "f"]])}
+    low, high = found["statistics"]["sdr"]["low"], found["statistics"]["sdr"]["high"]
+    assert f"SDR: 3.0000 [{low:.2f}, {high:.2f}], SIR: " in summary_line(COUNTS | {"sdr": 3.0} | found)
+    assert "SDR: 3.0000, SIR: " in summary_line(COUNTS | {"sdr": 3.0})
+
+
+def test_files_have_all_groups_and_only_numbers(tmp_path):
+    rows = [mixture(f"flute/{m}", f"cello/{m + 1}", sdr=[m, 2], sir=[np.nan, 1]) for m in range(5)]
+    write_metrics(str(tmp_path), score_statistics(rows), [])
+
+    def refuse(name):
+        raise AssertionError(name)
+
+    found = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=refuse)
+    assert found["by_pair"]["flute"]["cello"]["sdr"]["mean"] == 2
+    header, *lines = table(tmp_path / "statistics.csv")
+    assert header == ["score", "group", "mean", "median", "low", "high", "mixtures"]
+    groups = [(line[0], line[1], line[2]) for line in lines]
+    assert groups == [
+        ("sdr", "all", "2.0000"),
+        ("sdr", "cello", "2.0000"),
+        ("sir", "cello", "1.0000"),
+        ("sdr", "flute", "2.0000"),
+        ("sdr", "cello with flute", "2.0000"),
+        ("sir", "cello with flute", "1.0000"),
+        ("sdr", "flute with cello", "2.0000"),
+    ]
+    assert all(float(line[4]) <= float(line[2]) <= float(line[5]) and line[6] == "5" for line in lines)

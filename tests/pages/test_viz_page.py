@@ -194,3 +194,36 @@ def test_page_names_the_last_value_of_each_curve(tmp_path):
     for shown in ("validation 0.2", "SDR 4", "SIR 9"):
         assert shown in text
     assert "SAR 0" not in text
+
+
+# ---- statistics
+
+
+def found_sdr(mean, low=None, high=None):
+    """Statistics of a part of the mixtures."""
+    return {
+        "sdr": {"mean": mean, "median": mean, "low": low, "high": high, "num_mixtures": 3, "num_clips": 6}
+    }
+
+
+def test_page_shows_the_interval_and_the_pairs(tmp_path):
+    parts = {
+        "statistics": found_sdr(7.25, -0.5, 15.0),
+        "by_category": {NASTY: found_sdr(6.0, 5.0, 7.0), "flute": found_sdr(11.0)},
+        "by_pair": {NASTY: {"flute": found_sdr(-1.5)}},
+    }
+    page = write_page(tmp_path, [], SCORES | parts)
+    tags = Tags(page)
+    assert " ".join(tags.text.split()).count("7.2 dB −0.5 to 15.0") == 1
+    table = re.search(r'<section class="pairs".*?</section>', page, re.DOTALL)[0]
+    rows = [" ".join(Tags(row).text.split()) for row in re.findall("<tr>.*?</tr>", table, re.DOTALL)]
+    assert rows == [f"any {NASTY} flute", f"{NASTY} 6.0 – −1.5", "flute 11.0 – –"]
+    assert ("title", f"{NASTY}: 6.0 dB (5.0 to 7.0), 3 mixtures") in tags.attributes
+
+
+def test_without_categories_there_are_no_pairs(tmp_path):
+    page = write_page(
+        tmp_path, [], SCORES | {"statistics": found_sdr(7.25), "by_category": {}, "by_pair": {}}
+    )
+    assert "SDR by pair" not in page
+    assert "95 % interval of the mean" not in page
