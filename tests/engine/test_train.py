@@ -83,7 +83,8 @@ def test_a_run_leaves_its_files_and_evaluation_needs_three_of_them(
     main.main(argv)
     folder = run_folder(parse_args(argv))
     expected = (
-        "options.json history.json history_latest.pth metrics.json metrics.csv loss.png metrics.png".split()
+        "options.json history.json history_latest.pth metrics.json metrics.csv statistics.csv "
+        "loss.png metrics.png".split()
     )
     assert set(expected) <= set(os.listdir(folder))
     assert os.path.isfile(os.path.join(folder, "visualization", "index.html"))
