@@ -1,5 +1,6 @@
 """Baselines: what their masks are, that methods separate what they can, and that scores are kept."""
 
+import html
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ import soundfile
 import torch
 
 from dataset.index import Clip, read_index, write_index
-from engine.baselines import run
+from engine.baselines import bases, run
 from engine.baselines.__main__ import main, parse
 from engine.baselines.baseline import Baseline, BlindEvaluator, best_order
 from engine.baselines.factorise import hpss_masks, learn_bases, nmf_masks, supervised_masks
@@ -97,18 +98,18 @@ def test_components_are_grouped_by_their_sound():
 
 def test_bases_of_categories_separate_them():
     low, high = (np.concatenate([notes(hertz, n) for n in range(10, 16)]) for hertz in (150, 800))
-    bases = {"a": learn_bases(magnitude(low)), "b": learn_bases(magnitude(high))}
+    known = {"a": learn_bases(magnitude(low)), "b": learn_bases(magnitude(high))}
     sources = np.stack([[notes(150, 0), notes(800, 1)]])
     before = quality(sources, separate("mixture", sources))
-    after = quality(sources, separate("nmf-supervised", sources, bases=bases))
+    after = quality(sources, separate("nmf-supervised", sources, bases=known))
     assert (after > before + 8).all()
-    swapped = separate("nmf-supervised", sources[:, ::-1].copy(), ("b", "a"), bases)
+    swapped = separate("nmf-supervised", sources[:, ::-1].copy(), ("b", "a"), known)
     torch.testing.assert_close(quality(sources[:, ::-1].copy(), swapped), after.flip(1), atol=0.01, rtol=0)
 
 
 def test_sources_of_one_category_share_its_mask():
-    bases = [learn_bases(magnitude(notes(hertz, 0))) for hertz in (150, 800)]
-    one, two, three = supervised_masks(magnitude(notes(150, 1) + notes(800, 2)), bases, [0, 1, 0])
+    known = [learn_bases(magnitude(notes(hertz, 0))) for hertz in (150, 800)]
+    one, two, three = supervised_masks(magnitude(notes(150, 1) + notes(800, 2)), known, [0, 1, 0])
     np.testing.assert_array_equal(one, three)
     np.testing.assert_allclose(one + two + three, 1, atol=1e-3)
 
@@ -140,7 +141,9 @@ def command(root, tmp_path, *flags):
 
 @pytest.fixture
 def no_pool(monkeypatch):
+    """Compute in this process, and learn from few windows, to be quick."""
     monkeypatch.setattr(run, "make_pool", lambda workers: Pool())
+    monkeypatch.setattr(bases, "MAX_WINDOWS", 4)
 
 
 def test_files_are_those_of_an_evaluation_and_are_kept(tree, tmp_path, no_pool, monkeypatch, capsys):
@@ -157,7 +160,7 @@ def test_files_are_those_of_an_evaluation_and_are_kept(tree, tmp_path, no_pool, 
         assert summaries[-1]["loss"] is None
         rows = table(folder / "metrics.csv")
         assert [row[3] for row in rows[1:3]] == ["violin", rows[2][3]]
-        page = (folder / "visualization/index.html").read_text()
+        page = html.unescape((folder / "visualization/index.html").read_text())
         assert TITLES[name] in page
         assert 'class="heat"' not in page
         assert "Loss weighting" not in page

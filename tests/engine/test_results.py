@@ -146,6 +146,7 @@ def test_scores_of_more_sources_are_those_of_a_naive_loop(tree, tmp_path, count)
         return out
 
     evaluator.model = Called(watched)
+    evaluator.separator.eval()  # which a wrapper would do
     results = evaluator.run(str(tmp_path), floors=True)[1]
     expected = [naive_scores(*sounds) for batch in given for sounds in zip(*batch, strict=True)]
     assert len(results) == len(expected) == 2
@@ -165,6 +166,7 @@ def test_the_average_picture_has_the_mean_features_of_all_clips(tree, tmp_path):
         return model(*tensors)
 
     evaluator.model = Called(watched)
+    evaluator.separator.eval()  # which a wrapper would do
     results = evaluator.run(str(tmp_path), floors=True)[1]
     pictures = np.stack([read_clip(clip.path_frames, [80], 32) for clip in tree[1][:5]])
     with torch.no_grad():
