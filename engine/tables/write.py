@@ -25,8 +25,8 @@ def write_tables(path, plan, seconds, typed):
     for table in TABLES:
         comparison = compare([_entry(plan, table, name) for name in table.runs])
         cells = _with_minutes(plan, table, table_cells(comparison), seconds)
-        parts += [f"## {table.title}", format_table(cells, comparison.notes, "markdown")]
-    parts += ["## Flags", "\n".join([*FLAGS_HEAD, *map(_flags, VARIANTS.values())]) + "\n"]
+        parts += [f"## {table.title}\n", format_table(cells, comparison.notes, "markdown")]
+    parts += ["## Flags\n", "\n".join([*FLAGS_HEAD, *map(_flags, VARIANTS.values())]) + "\n"]
     text = "\n".join([_kept(path), MARK, "", *parts])
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.write(text)
@@ -56,7 +56,7 @@ def _lead(plan, seconds, typed):
     taken, seeds = duration(sum(seconds.values())), ", ".join(map(str, plan.seeds))
     return (
         f"`{command}`: {plan.num_val} mixtures of clips in `{plan.list_val}`, networks trained on "
-        f"`{plan.list_train}`, seeds {seeds}; {taken} in all "
+        f"`{plan.list_train}`, seed {seeds}; {taken} in all "
         f"on {_machine()}. Code: {code_version() or 'not a git clone'}.\n"
     )
 
