@@ -27,7 +27,7 @@ SERVER = "pages/serve/__main__.py"  # may import what a command at the top may, 
 INNER_COMMANDS = SERVER, "engine/baselines/__main__.py"  # may import what a command at the top may
 # Rooms of engine/: each may import from those after it, and from the files directly in engine/; these may
 # import from the last one only.
-ENGINE = ("training", "baselines", "evaluation", "separation", "machine")
+ENGINE = ("tables", "training", "baselines", "evaluation", "separation", "machine")
 
 
 def source_files():

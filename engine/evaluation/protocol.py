@@ -26,6 +26,7 @@ PACKAGES = (
 ).split()
 SAME_SCORE = 0.01  # dB
 SURROUNDINGS = ("metric", "code", "packages", "machine")  # sections that may explain other scores
+OF_ALL_CLIPS = "sdr_average"  # not a mixture's own: the average picture is that of all clips of the list
 MAX_NAMED = 10  # clips listed in a message
 
 
@@ -121,7 +122,8 @@ def _mixture(dataset, index, labels, clips, result):
         )
     scores = {}
     if result:
-        scores = {key: [_rounded(value) for value in values] for key, values in result.scores.items()}
+        kept = result.scores.keys() - {OF_ALL_CLIPS}
+        scores = {key: [_rounded(value) for value in result.scores[key]] for key in sorted(kept)}
     return {
         "id": _mixture_id(entries, clips) if result else None,
         "status": (result.status or "scored") if result else "failed",

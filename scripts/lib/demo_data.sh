@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Sourced by scripts that need the demo's clips: generates videos of six instruments and prepares them like any user's
 # videos, in data/demo. What is there is kept.
+set -euo pipefail
 
 data=data/demo
 echo "== generating videos of instruments: $data/videos" >&2

@@ -254,7 +254,7 @@ def test_both_modes_evaluate_the_fixed_mixtures(tree, mixtures, tmp_path, monkey
     main.main(evaluation)
     assert not scored
     main.main([*evaluation, "--bss", "mir_eval"])
-    assert len(scored) == 2 * 4
+    assert len(scored) == 2 * 5
     assert names_in(folder) == names[:2]
     assert os.path.isfile(os.path.join(folder, "visualization", "index.html"))
 

@@ -302,7 +302,8 @@ def test_mixtures_of_one_category_have_a_folder_of_their_own(place, capsys):
     assert (place.root / "ckpt/x/metrics.json").read_bytes() == before
     assert "mine" in (place.root / "ckpt/x/README.md").read_text()
     folder = place.root / "ckpt/x/same"
-    assert {"metrics.csv", "metrics.json", "protocol.json", "visualization"} == set(os.listdir(folder))
+    files = {"metrics.csv", "metrics.json", "protocol.json", "statistics.csv", "visualization"}
+    assert files == set(os.listdir(folder))
     summary = json.loads((folder / "metrics.json").read_text())
     assert (summary["num_mixtures"], summary["num_clips_alone"]) == (6, 1)
     found = place.read("x/same")
