@@ -133,7 +133,7 @@ def test_methods_without_eyes_and_loss_have_no_heat_map_and_weight(tmp_path):
     viz.write_page(tmp_path, [row], {"baseline": "nmf"}, {}, {}, "nmf")
     text = (tmp_path / "index.html").read_text()
     assert text.count('<img class="heat"') == 1
-    assert "not trained and does not look at the videos" in text
+    assert "a baseline and does not look at the videos" in text
     assert "Loss weighting" not in text
 
 
