@@ -10,5 +10,9 @@ python -m ruff check .
 python -m ruff format --check .
 # Tests of a file stay together, since they share fixtures. Files start in the order of their names, so that the
 # slow tests of benchmark/ come first.
-(($#)) || set -- --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
-python -m pytest "$@"
+if (($#)); then
+    python -m pytest "$@"
+else
+    python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder -m "not live"
+    python -m pytest tests/pages -m live
+fi

@@ -100,6 +100,7 @@ def wait_until_in_step(page, picture=0.7):
 
 
 @pytest.mark.parametrize("start", [0, 18.8])  # within a chunk; across two
+@pytest.mark.live
 def test_live_sound_is_that_of_the_place_and_in_sync(page, start):
     assert page.evaluate("listen.state().context") is None
     page.evaluate("start => seek(start)", start)
@@ -118,6 +119,7 @@ def test_live_sound_is_that_of_the_place_and_in_sync(page, start):
     assert max(correlation(wav, expected[shift - wav.size : shift]) for shift in shifts) > 0.99
 
 
+@pytest.mark.live
 def test_dragging_during_playback_leaves_no_gap(page):
     click_cell(page, 0, 0)
     wait_until_in_step(page)
