@@ -1,10 +1,6 @@
 """Finish separated mixtures in worker processes: mir_eval's scores if asked for, and the page's row."""
 
-import multiprocessing
-import os
-import signal
-import threading
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +10,7 @@ import torch
 import viz
 from dataset.frames import read_clip
 from engine.evaluation.metrics import SCORES, score_reference
+from engine.machine.pool import Pool
 from utils import UserError
 
 MAX_WORKERS = 16  # each takes some hundred MB
@@ -53,21 +50,13 @@ class Result(NamedTuple):
 
 
 def make_pool(num_workers):
-    """A pool of 1 to 16 worker processes, one thread each; a process starts when it is first needed."""
-    context = multiprocessing.get_context("spawn")  # forking a process with threads may hang
-    return ProcessPoolExecutor(min(max(num_workers, 1), MAX_WORKERS), context, initializer=_start_worker)
+    """A pool of 1 to 16 worker processes, one thread each."""
+    return Pool(min(max(num_workers, 1), MAX_WORKERS), _start_worker)
 
 
 def _start_worker():
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the parent handles it and ends its workers
     threadpoolctl.threadpool_limits(1)
     torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent():
-    multiprocessing.parent_process().join()  # a killed parent cannot end its workers
-    os._exit(1)
 
 
 def submit(pool, mixture, folder):
