@@ -256,6 +256,7 @@ def _add_training(group):
     add("--beta1", default=0.9, type=float, help="momentum of SGD, first beta of AdamW")
     add("--weight_decay", default=1e-4, type=float, help="weight decay")
     add("--accumulate", default=1, type=int, help="batches per optimiser step (gradient accumulation)")
+    add("--skip_nonfinite", default=0, type=int, metavar="N", help="leave out N steps with a loss of NaN")
     add(
         "--sync_bn",
         action="store_true",

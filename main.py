@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from contextlib import nullcontext
 
 import environment  # noqa: F401
 
@@ -27,6 +28,8 @@ from engine.evaluation.report import FOLDER_PAGE, summary_line, write_metrics, w
 from engine.evaluation.results import make_pool
 from engine.loaders import build_train_loader, build_val_loader, fixed_mixtures, left_out
 from engine.machine import distributed
+from engine.machine.faults import one_line
+from engine.machine.lock import Lock
 from engine.machine.memory import keep_memory
 from engine.machine.precision import set_precision
 from engine.options import path_val, results_folder, run_folder, training_options
@@ -55,6 +58,12 @@ def train(args):
     train_loader, val_loader = build_train_loader(args), build_val_loader(args)
     warn_of_shared_ids(args)
     folder = run_folder(args)
+    with Lock(folder, distributed.is_restart()) if distributed.is_main() else nullcontext() as lock:
+        train_in(folder, lock, args, train_loader, val_loader)
+
+
+def train_in(folder, lock, args, train_loader, val_loader):
+    """Train the run in `folder`; lock: of this folder, in rank 0."""
     state = find_run(folder, args, distributed.has_begun())
     check_processes(args, state, train_loader.dataset.clips, val_loader.dataset.clips)
     if state:  # it replaces all weights
@@ -72,7 +81,8 @@ def train(args):
         evaluator = Evaluator(model, separator, device, val_loader, pool, path_val(args), args.bss)
         shared = distributed.share_gradients(model, device, args.sync_bn)
         card = make_card(args, folder, train_loader.dataset.clips, val_loader.dataset.clips)
-        trainer = Trainer(args, folder, shared, separator, device, optimizer, train_loader, evaluator, card)
+        parts = shared, separator, device, optimizer, train_loader, evaluator, card, lock
+        trainer = Trainer(args, folder, *parts)
         if state:
             restore(state, trainer)
             logger.info("resuming after epoch %d of %d", trainer.epoch, args.num_epoch)
@@ -171,7 +181,7 @@ def main(argv=None):
         set_precision(choose_amp(args.amp, device.type), fixed_shapes=args.mode == "train")
         if not args.num_gpus:
             keep_memory()
-        with logging_redirect_tqdm():  # log lines go above a progress bar
+        with logging_redirect_tqdm(), one_line(args.ckpt):  # log lines go above a progress bar
             return evaluate(args) if args.mode == "eval" else train(args)
 
 

@@ -276,7 +276,9 @@ def main(argv=None):
 
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    with logging_redirect_tqdm():
+    from engine.machine.faults import one_line
+
+    with logging_redirect_tqdm(), one_line(args.out):
         return separate_all(args)
 
 

@@ -5,10 +5,13 @@ import contextlib
 import contextvars
 import difflib
 import functools
+import glob
 import io
 import json
 import logging
+import math
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +20,7 @@ import time
 
 from tqdm import tqdm
 
+EXIT_FAULT = 1
 EXIT_USER_ERROR = 2  # the same as argparse's
 NO_COMPLAINTS = "Conversion failed!", "frame=", "size=", "[out#"  # ffmpeg's last lines that explain nothing
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shells' convention
@@ -30,26 +34,61 @@ class UserError(ValueError):
     """A mistake that the user can fix. The message names the file, what was expected and what was found."""
 
 
+class Fault(UserError):
+    """Something broke that is no mistake in the command, e.g. a process was killed; it may work next time."""
+
+
 def command(main):
-    """Decorate a command's `main`: a UserError or OSError becomes one line on stderr and exit status 2."""
+    """Decorate a command's `main`: an error becomes one line on stderr.
+
+    Exit status 1 for a Fault, 2 for any other UserError or OSError.
+    """
 
     @functools.wraps(main)
     def wrapper(*args, **kwargs):
         with contextlib.suppress(AttributeError):  # a stand-in for stdout
             sys.stdout.reconfigure(errors="surrogateescape")  # file names as bytes, in any encoding
         try:
-            return main(*args, **kwargs)
+            with _children_end_too():
+                return main(*args, **kwargs)
         except BrokenPipeError:  # the reader closed the pipe, e.g. `| head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(EXIT_USER_ERROR)
         except (UserError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
-            sys.exit(EXIT_USER_ERROR)
+            sys.exit(EXIT_FAULT if isinstance(error, Fault) else EXIT_USER_ERROR)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(EXIT_INTERRUPTED)
 
     return wrapper
+
+
+@contextlib.contextmanager
+def _children_end_too():
+    """Within the block, SIGTERM ends the children of this process as well, such as ffmpeg."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _end_with_children)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end_with_children(number, frame):
+    signal_children(number)
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def signal_children(number):
+    """Send a signal to the processes that this one started; Linux only."""
+    for path in glob.glob("/proc/self/task/*/children"):
+        with contextlib.suppress(OSError), open(path, encoding="ascii") as file:  # a thread or process ended
+            for child in file.read().split():
+                os.kill(int(child), number)
 
 
 class _DefaultsFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -119,9 +158,11 @@ def replacing(path):
         os.chmod(temporary, 0o644)
         yield temporary
         os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
+    except BaseException as error:
+        with contextlib.suppress(OSError):
             os.remove(temporary)
+        if isinstance(error, OSError) and error.filename is None:  # as of a write to a full disk
+            error.filename = path
         raise
 
 
@@ -143,10 +184,18 @@ def walk(root):
 
 
 def save_json(path, value):
-    """Write `value` as JSON, atomically."""
+    """Write `value` as JSON, atomically; numbers that are not finite become null, as JSON has none."""
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2)
+        json.dump(_without_nan(value), file, indent=2, allow_nan=False)
         file.write("\n")
+
+
+def _without_nan(value):
+    if isinstance(value, dict):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Progress(tqdm):

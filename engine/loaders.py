@@ -13,6 +13,7 @@ from dataset.indexing.table import open_index
 from dataset.music import MUSICMixDataset, collate
 from engine.build import build_sampling
 from engine.machine import distributed
+from engine.machine.children import prepare_loader
 from engine.options import batch_size, frozen_epochs, is_same, kept_views, path_val
 from utils import UserError
 
@@ -167,4 +168,5 @@ def _loader_options(args):
         "collate_fn": collate,
         "pin_memory": args.num_gpus > 0,
         "persistent_workers": args.workers > 0,
+        "worker_init_fn": prepare_loader,
     }

@@ -15,7 +15,7 @@ from models.criterion import Criterion, known
 from models.synthesizer_net import Bias, InnerProd
 from models.tfc_tdf import TfcTdf
 from models.vision_net import ResnetDilated, ResnetFC, load_resnet
-from utils import UserError
+from utils import Fault, UserError
 
 UNETS = {"unet5": 5, "unet6": 6, "unet7": 7}  # levels
 ARCHS_SOUND = (*UNETS, "tfc_tdf")
@@ -71,7 +71,8 @@ def build_criterion(arch="bce"):
 def load_weights(net, path):
     """Load a plain state dict from the file `path` into `net`.
 
-    Raises UserError, naming the file, if it is missing, not a checkpoint, or from another network.
+    Raises UserError, naming the file, if it is missing, not a checkpoint, or from another network, and Fault
+    if its values are not finite.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -86,6 +87,15 @@ def load_weights(net, path):
         raise UserError(
             f"{path}: the weights are of another network than the options describe: {complaint}"
         ) from None
+    bad = nonfinite(net)
+    if bad:
+        raise Fault(f"{path}: {bad[0]} has values that are not finite: these weights cannot be used")
+
+
+def nonfinite(net):
+    """The names of parameters and statistics of a module that have NaN or infinite values."""
+    values = net.state_dict().items()
+    return [name for name, value in values if value.is_floating_point() and not value.isfinite().all()]
 
 
 def _load(net, path):

@@ -157,6 +157,11 @@ def has_begun():
     return _store is not None and _store.check([BEGUN])
 
 
+def is_restart():
+    """True if torchrun has restarted this process."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+
+
 def _first_to_tell():
     """True in the one process that is to report a mistake, False in all others."""
     return _store.add(TOLD, 1) == 1

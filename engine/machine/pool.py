@@ -12,7 +12,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from multiprocessing.connection import wait
 
 from engine.machine.children import end_with_parent, leave_signals
-from utils import UserError
+from utils import Fault
 
 ATTEMPTS = 3  # processes that one piece of work may end
 
@@ -41,7 +41,7 @@ class Pool:
     def submit(self, function, *args):
         """A future of function(*args), computed in a process.
 
-        Its result raises the function's error, or UserError if `ATTEMPTS` processes were killed over it.
+        Its result raises the function's error, or Fault if `ATTEMPTS` processes were killed over it.
         """
         return self._threads.submit(self._run, function, args)
 
@@ -70,7 +70,7 @@ class Pool:
             if error is not None:
                 raise error from RuntimeError(f"in a worker process:\n{text}")
             return value
-        raise UserError(
+        raise Fault(
             f"worker processes that score and write pages {reason} {ATTEMPTS} times: lower --workers, or "
             "--num_vis; the same command goes on"
         )

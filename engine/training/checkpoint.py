@@ -16,6 +16,7 @@ import tempfile
 import torch
 
 from engine.machine.distributed import main_only
+from engine.machine.lock import FILE_LOCK
 from engine.options import (
     FILE_OPTIONS,
     differing,
@@ -24,6 +25,7 @@ from engine.options import (
     training_options,
     weights_in,
 )
+from engine.training.finite import check_weights
 from utils import UserError, replacing, save_json
 
 FILE_STATE = "state_latest.pth"
@@ -91,7 +93,7 @@ def start_run(folder, args, state=None):
     """
     if state is None:
         if args.overwrite and os.path.isdir(folder):
-            shutil.rmtree(folder)
+            _empty(folder)
         os.makedirs(folder, exist_ok=True)
     elif state[FOLDER] != folder:
         logger.info("continuing a copy of %s", state[FOLDER])
@@ -101,10 +103,19 @@ def start_run(folder, args, state=None):
         save_json(os.path.join(folder, FILE_OPTIONS), options)
 
 
+def _empty(folder):
+    """Delete all that is in a folder but its lock, which this process holds."""
+    for entry in list(os.scandir(folder)):
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path)
+        elif entry.name != FILE_LOCK:
+            os.remove(entry.path)
+
+
 def _copy_run(source, folder):
     os.makedirs(folder, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=os.path.dirname(folder), prefix=".copying-") as work:
-        shutil.copytree(source, os.path.join(work, "run"))
+        shutil.copytree(source, os.path.join(work, "run"), ignore=shutil.ignore_patterns(FILE_LOCK))
         for entry in os.scandir(os.path.join(work, "run")):
             os.replace(entry.path, os.path.join(folder, entry.name))
 
@@ -143,6 +154,8 @@ def _tell_of_schedule(num_epoch, args):
 @main_only
 def save_weights(trainer, is_best):
     """Save plain state dicts of the three networks, and the learning curves."""
+    if trainer.lock:
+        trainer.lock.check()
     folder = trainer.folder
     for name in NETS:
         state = getattr(trainer.separator, f"net_{name}").state_dict()
@@ -154,7 +167,13 @@ def save_weights(trainer, is_best):
 
 @main_only
 def save_state(trainer):
-    """Save everything that the run needs to resume from here."""
+    """Save everything that the run needs to resume from here.
+
+    Raises Fault if weights are not finite, or if the folder is no longer this run's.
+    """
+    check_weights(trainer.separator, trainer.folder)
+    if trainer.lock:
+        trainer.lock.check()
     state = {
         "nets": {name: getattr(trainer.separator, f"net_{name}").state_dict() for name in NETS},
         "optimizer": trainer.optimizer.state_dict(),

@@ -20,11 +20,13 @@ from engine.machine.prefetch import TENSORS, Arriving, batches_on
 from engine.options import batch_size, frozen_epochs, path_val, training_options
 from engine.runs import title
 from engine.training.checkpoint import save_state, save_weights
+from engine.training.finite import Guard, check_loss, check_results
+from engine.training.heartbeat import heartbeat
 from engine.training.pace import Pace
 from engine.training.schedule import rate_factor
 from engine.training.views import keep_views
 from pages.curves import plot_history
-from utils import UserError, duration, progress
+from utils import duration, progress
 
 VAL_KEYS = ("loss", "sdr", "sir", "sar", "si_sdr", "sdr_mixture", "sdr_oracle")
 LOSSES = {
@@ -48,10 +50,13 @@ class Trainer:
     """A run: networks, optimiser, loader, evaluator and progress.
 
     model: the module to call in training, `separator` or a wrapper for several processes or GPUs. All
-    processes hold identical state; rank 0 saves it. card: what the run's model card says besides scores.
+    processes hold identical state; rank 0 saves it. card: what the run's model card says besides scores;
+    lock: of the folder, in rank 0.
     """
 
-    def __init__(self, args, folder, model, separator, device, optimizer, loader, evaluator, card=None):
+    def __init__(
+        self, args, folder, model, separator, device, optimizer, loader, evaluator, card=None, lock=None
+    ):
         self.args = args
         self.folder = folder
         self.model = model
@@ -61,6 +66,7 @@ class Trainer:
         self.loader = loader
         self.evaluator = evaluator
         self.card = card
+        self.lock = lock
         self.scaler = torch.amp.GradScaler(device.type, enabled=args.amp == "fp16")
         self.failures = Failures(len(loader.dataset.clips), args.list_train)
         self.epoch = 0  # epochs trained so far
@@ -70,6 +76,7 @@ class Trainer:
         self.views = None  # while the backbone is frozen: features of the training clips, see `keep_views`
         self.board = None  # TensorBoard's writer, in rank 0 during `run`
         self.pace = Pace(args.num_epoch * len(loader))
+        self.guard = Guard(separator, args.skip_nonfinite)
         self.recent = deque(maxlen=args.disp_iter)  # losses of the last steps, in this process
         self.loss = None  # their mean, for the progress bar
 
@@ -82,7 +89,7 @@ class Trainer:
             logger.info("all %d epochs are trained", self.epoch)
             return
         self._announce()
-        with self._open_board() as self.board:
+        with self._open_board() as self.board, heartbeat(self):
             if not self.finished:
                 self._finish_epoch()
             frozen = frozen_epochs(self.args)
@@ -164,9 +171,11 @@ class Trainer:
                         part, parts = 0, min(self.args.accumulate, total - step + 1)
                         self._set_rates(epoch - 1 + (step - 1) / total)
                     part += 1
-                    losses.append(self._step(batch, part, parts))
-                    self._check(pending)
-                    pending = Arriving(losses[-1]), batch["info"]
+                    loss = self._step(batch, part, parts)
+                    if loss is not None:
+                        losses.append(loss)
+                        self._check(pending)
+                        pending = Arriving(loss), batch["info"]
                 self._advance(bar, size)
                 if losses and (step % self.args.disp_iter == 0 or step == total):
                     self._record(epoch - 1 + step / total, torch.stack(losses).mean(), bar)
@@ -178,20 +187,27 @@ class Trainer:
         distributed.average_norms(self.separator)
 
     def _step(self, batch, part=1, parts=1):
-        """Train on a batch, number `part` of the `parts` of an optimiser step; returns the loss, a scalar."""
+        """Train on a batch, number `part` of the `parts` of an optimiser step.
+
+        Returns the loss, a scalar, or None if it is not finite and --skip_nonfinite leaves the step out.
+        """
         if part == 1:
             self.optimizer.zero_grad(set_to_none=True)
+        self.guard.begin(part)
         mix, sources, frames = (batch[key] for key in TENSORS)
         if self.views is not None:
             frames = self.views[frames.to(self.views.device)].to(self.device)
         with distributed.sharing(self.model, due=part == parts):
             loss = self.model(mix, sources, frames)["loss"].mean()
             self.scaler.scale(loss / parts).backward()
+        is_kept = self.guard.keeps(loss, self.epoch + 1, lambda: self._names(batch["info"]))
         if part == parts:
             self._update()
-        return loss.detach()
+        return loss.detach() if is_kept else None
 
     def _update(self):
+        if self.guard.is_spoilt:
+            return
         self.scaler.step(self.optimizer)
         self.scaler.update()
 
@@ -224,20 +240,18 @@ class Trainer:
         return f"{text}, loss {self.loss:.4f}, {speed}, {duration(self.pace.left())} left"
 
     def _check(self, pending):
-        """Read the loss of a step. Raises UserError if it is not finite."""
+        """Read the loss of a step. Raises Fault if it is not finite."""
         if pending is None:
             return
         loss = pending[0].item()
-        if math.isfinite(loss):
-            self.recent.append(loss)
-            self.loss = fmean(self.recent)
-            return
+        check_loss(loss, self.epoch + 1, self._names(pending[1]))
+        self.recent.append(loss)
+        self.loss = fmean(self.recent)
+
+    def _names(self, infos):
+        """The sorted names of a batch's clips."""
         clips = self.loader.dataset.clips
-        names = sorted({clips[number].name for info in pending[1] for number in info["clips"]})
-        raise UserError(
-            f"the loss is {loss} in epoch {self.epoch + 1}, for the clips {', '.join(names)}: "
-            "check their sound, or lower the learning rates; the previous epoch's checkpoint is kept"
-        )
+        return sorted({clips[number].name for info in infos for number in info["clips"]})
 
     def _record(self, epoch, loss, bar):
         """Store, plot and log the training loss at a fractional epoch; loss: this process's, a scalar."""
@@ -260,6 +274,7 @@ class Trainer:
         """Evaluate, and write scores and page; True if the loss is the lowest so far."""
         page = os.path.join(self.folder, FOLDER_PAGE)
         summary, results = self.evaluator.run(page, self.args.num_vis)
+        check_results(results, self.epoch)
         summary = {"epoch": self.epoch, **summary, "num_clips_replaced": len(self.failures)}
         logger.info("%s", summary_line(summary))
         curves = self.history["val"]

@@ -10,9 +10,10 @@ import os
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from engine.machine import distributed
+from engine.machine.children import prepare_loader
 from utils import UserError, progress, replacing
 
 MAX_BYTES = 2**31  # of features in memory
@@ -32,7 +33,12 @@ class _Clips(Dataset):
 
     def __getitem__(self, number):
         try:
-            return number, self.dataset.view_clip(number), ""
+            views = self.dataset.view_clip(number)
+            if (
+                get_worker_info()
+            ):  # fails here if memory is short; the thread that sends it would only complain
+                views.share_memory_()
+            return number, views, ""
         except UserError as error:
             return number, None, str(error)
 
@@ -58,7 +64,7 @@ def keep_views(separator, dataset, device, workers=0, folder=""):
 def _compute(separator, dataset, device, workers):
     """Yield (number, features [V, K, t, h, w]) of the readable clips in the order of the list."""
     separator.eval()
-    loader = DataLoader(_Clips(dataset), batch_size=None, num_workers=workers)
+    loader = DataLoader(_Clips(dataset), batch_size=None, num_workers=workers, worker_init_fn=prepare_loader)
     for number, views, reason in progress(loader, desc="features of frames", unit="clip"):
         if views is None:
             dataset.unreadable[number] = reason

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from engine.machine.pool import Pool
-from utils import UserError
+from utils import Fault, UserError
 
 LARGE = 8 << 20  # bytes; more than a pipe holds
 SECONDS = 60  # after which a hanging pool fails its test
@@ -55,7 +55,7 @@ def test_work_that_kills_each_worker_ends_in_one_line():
     with Pool(1, nothing) as pool:
         lost = pool.submit(die)
         expected = r"ended by signal 9 \(out of memory\?\) 3 times: lower --workers"
-        with pytest.raises(UserError, match=expected):
+        with pytest.raises(Fault, match=expected):
             lost.result(timeout=SECONDS)
         assert pool.submit(len, "abc").result(timeout=SECONDS) == 3
 
