@@ -5,6 +5,7 @@ import errno
 import os
 import re
 import shutil
+import threading
 
 from utils import Fault, UserError
 
@@ -24,6 +25,7 @@ def one_line(folder):
 
     folder: where the command writes.
     """
+    hook, threading.excepthook = threading.excepthook, _leave_to_main
     try:
         yield
     except Exception as error:
@@ -31,16 +33,23 @@ def one_line(folder):
         if reason is None:
             raise
         raise Fault(reason) from error
+    finally:
+        threading.excepthook = hook
+
+
+def _leave_to_main(found):
+    """TensorBoard's thread fails if the disk is full, and the main thread then gets the same error."""
+    if not isinstance(found.exc_value, OSError):
+        threading.__excepthook__(found)
 
 
 def explain(error, folder):
-    """The line for an error, or for one that it came from; None if it is another kind of error."""
-    while error is not None:
-        reason = None if isinstance(error, UserError) else _explain_one(error, folder)
-        if reason or isinstance(error, UserError):
-            return reason
+    """The line for the first of the errors that led to this one; None if they are of other kinds."""
+    reason = None
+    while error is not None and not isinstance(error, UserError):
+        reason = _explain_one(error, folder) or reason
         error = error.__cause__ or error.__context__
-    return None
+    return str(error) if isinstance(error, Fault) else reason  # closing files after a fault may fail, too
 
 
 def _explain_one(error, folder):
@@ -50,7 +59,7 @@ def _explain_one(error, folder):
         return isinstance(error, RuntimeError) and any(part in text for part in parts)
 
     if isinstance(error, OSError) and error.errno in FULL:
-        return _not_written(error.filename or folder, error.strerror)
+        return _not_written(os.fsdecode(error.filename or folder), error.strerror)
     if has(NOT_WRITTEN) or type(error).__name__ == "LibsndfileError":
         return _not_written(folder, text.strip().splitlines()[-1])
     if has(NO_GPU_MEMORY):

@@ -17,7 +17,7 @@ from engine.machine.faults import explain
 from engine.options import run_folder
 from tests.engine.test_train import flags, read
 from tests.helpers import PROJECT, Pool, make_checkpoint
-from utils import UserError
+from utils import Fault, UserError
 
 SECONDS = 300  # after which a hanging process fails its test
 # Runs main.py with flags; what comes before the flags is run first.
@@ -162,6 +162,12 @@ def test_what_an_error_means(error, words):
     outer = RuntimeError("while saving")
     outer.__context__ = error
     assert words in explain(outer, "ckpt")
+
+
+def test_a_fault_stays_what_it_is_if_closing_files_fails_as_well():
+    error = FileNotFoundError(2, "No such file or directory", "events")
+    error.__context__ = Fault("the folder is gone")
+    assert explain(error, "ckpt") == "the folder is gone"
 
 
 @pytest.mark.parametrize("error", [UserError("bad_alloc"), RuntimeError("a bug"), OSError(2, "none")])
