@@ -123,8 +123,9 @@ def test_a_killed_loader_is_one_line_and_the_same_command_goes_on(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/shm")
-def test_a_small_shared_memory_is_one_line_that_names_it(tree, tmp_path):
-    argv = flags(tree, tmp_path, "--workers", "1", "--num_gpus", "0")
+@pytest.mark.parametrize("more", ["", "--lr_frame 0 --num_views 64"])
+def test_a_small_shared_memory_is_one_line_that_names_it(tree, tmp_path, more):
+    argv = flags(tree, tmp_path, "--workers", "1", "--num_gpus", "0", *more.split())
     status, line = ends("", argv, *mounting("/dev/shm", "200k"))
     assert status == 1
     assert line.startswith("error: shared memory is too small for data loading processes: /dev/shm has ")

@@ -13,9 +13,30 @@ from engine.evaluation.evaluate import Evaluator
 from engine.options import run_folder
 from engine.training import train
 from engine.training.train import Trainer
+from tests.engine.test_distributed import torchrun, training_flags
 from tests.engine.test_train import flags, make_trainer, read
 from tests.helpers import NETWORKS, Pool, make_checkpoint
 from utils import Fault, save_json
+
+POISONED = """
+import math
+import main
+from engine.machine import distributed
+from engine.training import train
+
+batches_on, seen = train.batches_on, []
+
+def poisoned(device, loader):
+    for batch in batches_on(device, loader):
+        seen.append(1)
+        if len(seen) == 2 and distributed.rank() == 1:
+            batch["mix"] = batch["mix"] * math.nan
+        yield batch
+
+if __name__ == "__main__":
+    train.batches_on = poisoned
+    main.main()
+"""
 
 
 @pytest.fixture
@@ -117,6 +138,18 @@ def test_a_group_of_batches_with_a_loss_of_nan_makes_no_step(tree, tmp_path):
     for part in (1, 2):
         trainer._step(good, part, 2)
     assert not all(torch.equal(p, q) for p, q in zip(trainer.separator.parameters(), before, strict=True))
+
+
+def test_processes_leave_out_a_step_together(tree, tmp_path):
+    """The batch of the second process is NaN; the first one says so."""
+    script = tmp_path / "poisoned.py"
+    script.write_text(POISONED)
+    argv = training_flags(tree, tmp_path, 2, "--skip_nonfinite", "1", "--num_gpus", "0", "--id", "two")
+    status, _, err = torchrun(script, argv)
+    assert status == 0, err
+    assert err.count("step left out (1 of --skip_nonfinite 1): the loss is nan, for the clips ") == 1
+    folder = next(tmp_path.glob("two-*"))
+    assert all(map(math.isfinite, read(folder, "history.json")["train"]["err"]))
 
 
 def test_a_validation_loss_of_nan_is_no_finished_epoch(tree, tmp_path, monkeypatch, no_pool, capsys):
