@@ -72,7 +72,8 @@ def train(args):
         trainer = Trainer(args, folder, shared, separator, device, optimizer, train_loader, evaluator, card)
         if state:
             restore(state, trainer)
-            logger.info("resuming after epoch %d of %d", trainer.epoch, args.num_epoch)
+            within = f", step {state['within']['step']} of the next" if trainer.within else ""
+            logger.info("resuming after epoch %d of %d%s", trainer.epoch, args.num_epoch, within)
         trainer.run()
     if distributed.is_main():
         print(f"done: {folder}; look at {os.path.join(folder, FOLDER_PAGE, 'index.html')}")
@@ -86,7 +87,7 @@ def make_card(args, folder, train, val):
 
 def check_processes(args, state, *clips):
     """Raise UserError unless all processes have the same flags, files and checkpoints."""
-    reached = state and (state["epoch"], state["finished"])
+    reached = state and (state["epoch"], state["finished"], (state.get("within") or {}).get("step"))
     values = training_options(args) | {"num_gpus": args.num_gpus, "clips": clips, "epoch reached": reached}
     # On machines of different kinds `--amp auto` may give different precisions and memory layouts.
     values["precision of --amp"] = choose_amp(args.amp, "cuda" if args.num_gpus else "cpu")

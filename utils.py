@@ -14,12 +14,16 @@ import sys
 import tempfile
 import threading
 import time
+import zipfile
 
 from tqdm import tqdm
 
 EXIT_USER_ERROR = 2  # the same as argparse's
 NO_COMPLAINTS = "Conversion failed!", "frame=", "size=", "[out#"  # ffmpeg's last lines that explain nothing
+EXIT_STOPPED = 75  # EX_TEMPFAIL in sysexits.h: the same command may succeed later
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shells' convention
+CHUNK = 1 << 20  # bytes read at a time
+DIRECTORY = 0x10  # attribute of an entry of a zip archive; torch reads nothing of such an entry
 LINE_SECONDS = 30  # between lines about progress where there is no terminal
 
 logger = logging.getLogger(__name__)
@@ -30,8 +34,15 @@ class UserError(ValueError):
     """A mistake that the user can fix. The message names the file, what was expected and what was found."""
 
 
+class Stopped(KeyboardInterrupt):
+    """A signal ended the work: what was done is saved, and the same command continues it."""
+
+
 def command(main):
-    """Decorate a command's `main`: a UserError or OSError becomes one line on stderr and exit status 2."""
+    """Decorate a command's `main`: errors that need no traceback become one line on stderr.
+
+    The exit status is 2 for a UserError or OSError, 75 for `Stopped`, and 130 for Ctrl-C.
+    """
 
     @functools.wraps(main)
     def wrapper(*args, **kwargs):
@@ -45,6 +56,9 @@ def command(main):
         except (UserError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(EXIT_USER_ERROR)
+        except Stopped as stop:
+            print(stop, file=sys.stderr)
+            sys.exit(EXIT_STOPPED)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(EXIT_INTERRUPTED)
@@ -123,6 +137,25 @@ def replacing(path):
         with contextlib.suppress(FileNotFoundError):
             os.remove(temporary)
         raise
+
+
+def find_damage(path):
+    """What is wrong with a zip archive, such as a file of `torch.save`, by its checksums; "" if nothing is.
+
+    Also "" for other files, which have no checksums.
+    """
+    try:
+        if not zipfile.is_zipfile(path):
+            return ""
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                with archive.open(entry) as file:  # checks the checksum, not the size
+                    size = sum(len(part) for part in iter(lambda: file.read(CHUNK), b""))
+                if size != entry.file_size or entry.external_attr & DIRECTORY:
+                    return f"damaged (entry {entry.filename})"
+    except Exception as error:  # zipfile raises many types for damaged archives
+        return f"damaged ({error})"
+    return ""
 
 
 def walk(root):

@@ -44,6 +44,7 @@ AT_LEAST = {  # smallest allowed value
     "warmup": 0,
     "augment_speed": 0,
     "mask_thres": 0,
+    "save_minutes": 0,
 }
 AUTO = "auto"  # --num_sources of separate.py: find how many there are
 FILE_OPTIONS = "options.json"  # the run's options, saved next to its weights
@@ -57,7 +58,7 @@ MODEL_OPTIONS = (
 # Options that may change when a run is resumed: they do not affect what is learned.
 FREE_OPTIONS = (
     "ckpt preset mode resume overwrite workers num_vis disp_iter num_gpus batch_size_per_gpu list_duets "
-    "list_solos num_processes bss compile views_dir"
+    "list_solos num_processes bss compile views_dir save_minutes"
 ).split()
 # Options added later, with their defaults: older runs resume while these keep their defaults.
 LATER_OPTIONS = {

@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from engine.machine import distributed
+from engine.machine.stop import leave_to_trainer
 from utils import UserError, progress, replacing
 
 MAX_BYTES = 2**31  # of features in memory
@@ -58,7 +59,9 @@ def keep_views(separator, dataset, device, workers=0, folder=""):
 def _compute(separator, dataset, device, workers):
     """Yield (number, features [V, K, t, h, w]) of the readable clips in the order of the list."""
     separator.eval()
-    loader = DataLoader(_Clips(dataset), batch_size=None, num_workers=workers)
+    loader = DataLoader(
+        _Clips(dataset), batch_size=None, num_workers=workers, worker_init_fn=leave_to_trainer
+    )
     for number, views, reason in progress(loader, desc="features of frames", unit="clip"):
         if views is None:
             dataset.unreadable[number] = reason
