@@ -86,6 +86,7 @@ def _add_run(group):
     add("--seed", default=1234, type=int, help="random seed")
     add("--num_vis", default=40, type=int, help="mixtures shown on the page")
     add("--disp_iter", default=20, type=int, help="steps between log lines")
+    add("--save_minutes", default=10, type=float, help="minutes between saves within an epoch; 0: none")
     add("--eval_epoch", default=1, type=int, help="epochs between evaluations")
 
 

@@ -6,7 +6,7 @@
 import argparse
 import os
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 
 import environment  # noqa: F401
 
@@ -84,6 +84,20 @@ def name_doubtful(clips):
             say(f"note: {name!r} is treated as one instrument: not both halves are known categories")
 
 
+def name_shared(clips):
+    """Point out files of one name in several categories: they count as one video, and are never mixed."""
+    names = defaultdict(set)
+    for clip in clips:
+        names[clip.id].add(clip.name)
+    shared = [sorted(found) for found in names.values() if len(found) > 1]
+    if shared:
+        more = f"; more such names: {len(shared) - 1}" if len(shared) > 1 else ""
+        say(
+            f"note: {', '.join(min(shared))} count as one video, since they have one name: if they are "
+            f"different videos, give their files different names{more}"
+        )
+
+
 def summary(lists, left_out):
     """A table of clips per category, and what was left out, as text."""
     counts = {part: Counter(clip.category for clip in clips) for part, clips in lists.items()}
@@ -141,6 +155,7 @@ def create(args):
     }
     say(summary(lists, left_out))
     name_doubtful(found.solos)
+    name_shared(found.solos)
     write_lists(lists, args.path_output, args)
 
 

@@ -29,10 +29,10 @@ from engine.evaluation.results import make_pool
 from engine.loaders import build_train_loader, build_val_loader, fixed_mixtures, left_out
 from engine.machine import distributed
 from engine.machine.faults import one_line
-from engine.machine.lock import Lock
 from engine.machine.memory import keep_memory
 from engine.machine.precision import set_precision
 from engine.options import path_val, results_folder, run_folder, training_options
+from engine.processes.lock import Lock
 from engine.runs import title
 from engine.separation.pixels import PixelSeparator
 from engine.training.checkpoint import (
@@ -85,7 +85,8 @@ def train_in(folder, lock, args, train_loader, val_loader):
         trainer = Trainer(args, folder, *parts)
         if state:
             restore(state, trainer)
-            logger.info("resuming after epoch %d of %d", trainer.epoch, args.num_epoch)
+            within = f", step {state['within']['step']} of the next" if trainer.within else ""
+            logger.info("resuming after epoch %d of %d%s", trainer.epoch, args.num_epoch, within)
         trainer.run()
     if distributed.is_main():
         print(f"done: {folder}; look at {os.path.join(folder, FOLDER_PAGE, 'index.html')}")
@@ -99,7 +100,7 @@ def make_card(args, folder, train, val):
 
 def check_processes(args, state, *clips):
     """Raise UserError unless all processes have the same flags, files and checkpoints."""
-    reached = state and (state["epoch"], state["finished"])
+    reached = state and (state["epoch"], state["finished"], (state.get("within") or {}).get("step"))
     values = training_options(args) | {"num_gpus": args.num_gpus, "clips": clips, "epoch reached": reached}
     # On machines of different kinds `--amp auto` may give different precisions and memory layouts.
     values["precision of --amp"] = choose_amp(args.amp, "cuda" if args.num_gpus else "cpu")

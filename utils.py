@@ -17,13 +17,17 @@ import sys
 import tempfile
 import threading
 import time
+import zipfile
 
 from tqdm import tqdm
 
 EXIT_FAULT = 1
 EXIT_USER_ERROR = 2  # the same as argparse's
 NO_COMPLAINTS = "Conversion failed!", "frame=", "size=", "[out#"  # ffmpeg's last lines that explain nothing
+EXIT_STOPPED = 75  # EX_TEMPFAIL in sysexits.h: the same command may succeed later
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shells' convention
+CHUNK = 1 << 20  # bytes read at a time
+DIRECTORY = 0x10  # attribute of an entry of a zip archive; torch reads nothing of such an entry
 LINE_SECONDS = 30  # between lines about progress where there is no terminal
 
 logger = logging.getLogger(__name__)
@@ -38,10 +42,14 @@ class Fault(UserError):
     """Something broke that is no mistake in the command, e.g. a process was killed; it may work next time."""
 
 
-def command(main):
-    """Decorate a command's `main`: an error becomes one line on stderr.
+class Stopped(KeyboardInterrupt):
+    """A signal ended the work: what was done is saved, and the same command continues it."""
 
-    Exit status 1 for a Fault, 2 for any other UserError or OSError.
+
+def command(main):
+    """Decorate a command's `main`: errors that need no traceback become one line on stderr.
+
+    Exit status 1 for a Fault, 2 for any other UserError or OSError, 75 for `Stopped`, and 130 for Ctrl-C.
     """
 
     @functools.wraps(main)
@@ -57,6 +65,9 @@ def command(main):
         except (UserError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(EXIT_FAULT if isinstance(error, Fault) else EXIT_USER_ERROR)
+        except Stopped as stop:
+            print(stop, file=sys.stderr)
+            sys.exit(EXIT_STOPPED)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(EXIT_INTERRUPTED)
@@ -164,6 +175,25 @@ def replacing(path):
         if isinstance(error, OSError) and error.filename is None:  # as of a write to a full disk
             error.filename = path
         raise
+
+
+def find_damage(path):
+    """What is wrong with a zip archive, such as a file of `torch.save`, by its checksums; "" if nothing is.
+
+    Also "" for other files, which have no checksums.
+    """
+    try:
+        if not zipfile.is_zipfile(path):
+            return ""
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                with archive.open(entry) as file:  # checks the checksum, not the size
+                    size = sum(len(part) for part in iter(lambda: file.read(CHUNK), b""))
+                if size != entry.file_size or entry.external_attr & DIRECTORY:
+                    return f"damaged (entry {entry.filename})"
+    except Exception as error:  # zipfile raises many types for damaged archives
+        return f"damaged ({error})"
+    return ""
 
 
 def walk(root):

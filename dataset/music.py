@@ -199,7 +199,8 @@ class MUSICMixDataset(Dataset):
             what = "categories (folders of sound files)" if kind == "category" else "videos"
             raise UserError(
                 f"mixtures of {needed} need clips of {needed} different {what}, found {found} in "
-                f"{len(self.clips)} clips: --mix_pairs or --val_pairs video only requires different videos"
+                f"{len(self.clips)} clips (those of one file name are one video): --mix_pairs or --val_pairs "
+                "video only requires different videos"
             )
 
     def _pick(self, index, picked, failures, rng, draws):

@@ -13,8 +13,8 @@ from dataset.indexing.table import open_index
 from dataset.music import MUSICMixDataset, collate
 from engine.build import build_sampling
 from engine.machine import distributed
-from engine.machine.children import prepare_loader
 from engine.options import batch_size, frozen_epochs, is_same, kept_views, path_val
+from engine.processes.children import prepare_loader
 from utils import UserError
 
 SAMPLER_PART = 4096  # indices converted to Python numbers at a time
@@ -52,12 +52,15 @@ class EpochSampler:
 
     def __init__(self, length, joint_batch):
         self.length = length
+        self.joint_batch = joint_batch
         self.used = length - length % joint_batch
+        self.skipped = 0  # joint batches at the epoch's start, see `start_epoch`
         self.generator = torch.Generator()  # with the same seed in all processes, see `start_epoch`
 
     def __iter__(self):
         order = torch.randperm(self.length, generator=self.generator, dtype=torch.int32)[: self.used]
-        mine = order[distributed.rank() :: distributed.world_size()]
+        left = order[self.skipped * self.joint_batch :]
+        mine = left[distributed.rank() :: distributed.world_size()]
         # In chunks: a list of the millions of examples of a large index takes 0.5 GB.
         return (number for part in mine.split(SAMPLER_PART) for number in part.tolist())
 
@@ -65,9 +68,13 @@ class EpochSampler:
         return self.used // distributed.world_size()
 
 
-def start_epoch(loader, epoch):
-    """Make a training loader draw the examples and the order of `epoch`."""
+def start_epoch(loader, epoch, skipped=0):
+    """Make a training loader draw the examples and the order of `epoch`, without its first batches.
+
+    The loader's length stays that of a whole epoch.
+    """
     loader.dataset.set_epoch(epoch)
+    loader.sampler.skipped = skipped
     seed = np.random.SeedSequence([loader.dataset.seed, epoch]).generate_state(1)[0]
     loader.sampler.generator.manual_seed(int(seed))
 

@@ -46,6 +46,7 @@ AT_LEAST = {  # smallest allowed value
     "augment_speed": 0,
     "mask_thres": 0,
     "skip_nonfinite": 0,
+    "save_minutes": 0,
 }
 SAME = "same"  # --val_pairs: two videos of one category
 AUTO = "auto"  # --num_sources of separate.py: find how many there are
@@ -60,7 +61,8 @@ MODEL_OPTIONS = (
 # Options that may change when a run is resumed: they do not affect what is learned.
 FREE_OPTIONS = (
     "ckpt preset mode resume overwrite workers num_vis disp_iter num_gpus batch_size_per_gpu list_duets "
-    "list_solos num_processes bss compile views_dir protocol root_audio root_frame skip_nonfinite"
+    "list_solos num_processes bss compile views_dir protocol root_audio root_frame skip_nonfinite "
+    "save_minutes"
 ).split()
 # Options added later, with their defaults: older runs resume while these keep their defaults.
 LATER_OPTIONS = {

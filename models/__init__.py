@@ -15,7 +15,7 @@ from models.criterion import Criterion, known
 from models.synthesizer_net import Bias, InnerProd
 from models.tfc_tdf import TfcTdf
 from models.vision_net import ResnetDilated, ResnetFC, load_resnet
-from utils import Fault, UserError
+from utils import Fault, UserError, find_damage
 
 UNETS = {"unet5": 5, "unet6": 6, "unet7": 7}  # levels
 ARCHS_SOUND = (*UNETS, "tfc_tdf")
@@ -71,13 +71,18 @@ def build_criterion(arch="bce"):
 def load_weights(net, path):
     """Load a plain state dict from the file `path` into `net`.
 
-    Raises UserError, naming the file, if it is missing, not a checkpoint, or from another network, and Fault
-    if its values are not finite.
+    Raises UserError, naming the file, if it is missing, damaged, not a checkpoint, or from another network,
+    and Fault if its values are not finite.
     """
     try:
+        damage = find_damage(path)
+        if damage:
+            raise UserError(f"{path}: {damage}")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"no weights at {path}") from None
+    except UserError:
+        raise
     except Exception as error:  # torch.load raises many types for files that are not checkpoints
         raise UserError(f"{path}: not a file of weights ({type(error).__name__})") from None
     try:

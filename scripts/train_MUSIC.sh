@@ -9,4 +9,4 @@ source "$folder/lib/recipe.sh"
 need_data "$@"
 source "$folder/lib/setup.sh"
 
-python main.py "${training[@]}" "$@"
+exec python main.py "${training[@]}" "$@"

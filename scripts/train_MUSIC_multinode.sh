@@ -10,8 +10,8 @@
 # --rdzv-endpoint H:P    one of the machines and a free port on it; required for several machines
 # --rdzv-id NAME         distinguishes runs that use the same endpoint (MUSIC)
 # --nproc-per-node N     processes on this machine (one per GPU, or one without GPUs)
-# --max-restarts N       how often all processes are restarted when one dies; the run resumes after its last
-#                        epoch (3)
+# --max-restarts N       how often all processes are restarted when one dies; the run resumes from its last
+#                        save (3)
 #
 # All other arguments go to main.py and override the recipe. The batch size is --batch_size_per_gpu times the
 # number of processes, and a run resumes only with the same batch size. The recipe's is 80: 20 on each of 4 GPUs.
@@ -57,6 +57,6 @@ need_data "${flags[@]}"
 source "$folder/lib/setup.sh"
 
 nproc="${nproc:-$(python -c 'import torch; print(max(1, torch.cuda.device_count()))')}"
-python -m torch.distributed.run --rdzv-backend c10d --rdzv-endpoint "$endpoint" --rdzv-id "$id" \
+exec python -m torch.distributed.run --rdzv-backend c10d --rdzv-endpoint "$endpoint" --rdzv-id "$id" \
     --nnodes "$nnodes" --nproc-per-node "$nproc" --max-restarts "$restarts" \
     main.py "${training[@]}" "${flags[@]}"

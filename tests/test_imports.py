@@ -26,8 +26,8 @@ ALLOWED = {
 SERVER = "pages/serve/__main__.py"  # may import what a command at the top may, and separate.py
 INNER_COMMANDS = SERVER, "engine/baselines/__main__.py"  # may import what a command at the top may
 # Rooms of engine/: each may import from those after it, and from the files directly in engine/; these may
-# import from the last one only.
-ENGINE = ("tables", "training", "baselines", "evaluation", "separation", "machine")
+# import from the last two only.
+ENGINE = ("tables", "training", "baselines", "evaluation", "separation", "processes", "machine")
 
 
 def source_files():
@@ -102,7 +102,7 @@ def test_there_are_no_import_cycles():
 @pytest.mark.parametrize("name", [name for name in SOURCES if name.startswith("engine/")])
 def test_the_rooms_of_the_engine_are_in_order(name):
     inner = name.split("/")[1]
-    below = ENGINE[ENGINE.index(inner) :] if inner in ENGINE else ENGINE[-1:]
+    below = ENGINE[ENGINE.index(inner) :] if inner in ENGINE else ENGINE[-2:]
     rooms = {module.split(".")[1] for module in own_imports(name) if module.startswith("engine.")}
     assert rooms & set(ENGINE) <= set(below)
 

@@ -20,8 +20,11 @@ SCRIPTS = PROJECT / "scripts"
 
 @pytest.fixture
 def environment(tmp_path):
+    return make_environment(tmp_path / "env")
+
+
+def make_environment(folder):
     """Environment variables that make the scripts use this Python as an environment with all requirements."""
-    folder = tmp_path / "env"
     write_python(folder / "bin/python", f'exec {shlex.quote(sys.executable)} "$@"')
     files = [f"requirements{part}.txt" for part in ("", "-data", "-serve", "-dev")]
     checksum = subprocess.run(f"cat {' '.join(files)} | cksum", shell=True, cwd=PROJECT, capture_output=True)
@@ -162,17 +165,6 @@ def test_several_machines_meet_at_one(environment):
         result = run(SCRIPTS / "train_MUSIC_multinode.sh", *wrong, env=environment)
         assert result.returncode == 2
         assert "error: --" in result.stderr
-
-
-def test_slurm_starts_it_on_each_machine(environment):
-    programs = Path(environment["VIRTUAL_ENV"]) / "bin"
-    write_python(programs / "scontrol", 'printf "first\\nsecond\\n"')
-    write_python(programs / "srun", 'exec "${@:4}"')
-    slurm = {"SLURM_SUBMIT_DIR": str(PROJECT), "SLURM_JOB_NODELIST": "[first,second]"}
-    slurm |= {"SLURM_JOB_ID": "1234567", "SLURM_JOB_NUM_NODES": "2", "SLURM_CPUS_PER_TASK": "48"}
-    launch, args = launch_of("train_MUSIC.slurm", "--list_train", "x", environment=environment, **slurm)
-    assert list(launch.values()) == ["c10d", "first:24567", "1234567", "2", "2", "3"]
-    assert args.list_train == "x"
 
 
 def test_evaluation_is_of_the_released_model_or_another(environment, tmp_path):

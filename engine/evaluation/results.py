@@ -10,7 +10,7 @@ import torch
 import viz
 from dataset.frames import read_clip
 from engine.evaluation.metrics import SCORES, score_reference
-from engine.machine.pool import Pool
+from engine.processes.pool import Pool
 from utils import UserError
 
 MAX_WORKERS = 16  # each takes some hundred MB

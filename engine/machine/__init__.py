@@ -1,1 +1,1 @@
-"""Processes, devices and memory."""
+"""Devices, memory, and processes that train together."""

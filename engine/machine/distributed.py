@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from engine.machine.sync_norm import synchronise_norms
-from utils import EXIT_USER_ERROR, UserError
+from utils import EXIT_STOPPED, EXIT_USER_ERROR, Stopped, UserError
 
 TIMEOUT = timedelta(hours=1)  # for the other processes to wait in while rank 0 writes pages
 POLL = 0.05  # seconds between two reads of torchrun's store
@@ -84,7 +84,7 @@ def choose_device(num_gpus):
 
 @contextlib.contextmanager
 def session():
-    """Join torchrun's process group; a UserError in any process stops all of them.
+    """Join torchrun's process group; a UserError or `Stopped` in any process stops all of them.
 
     One process raises the error, so that it is printed once. The others exit quietly, whether they had the
     same error or lost their connection. Restarts exit at once, since they would fail in the same way.
@@ -103,9 +103,9 @@ def session():
     _recall(attempt)
     try:
         yield
-    except (UserError, OSError):
+    except (UserError, OSError, Stopped) as error:
         if not _first_to_tell():
-            sys.exit(EXIT_USER_ERROR)
+            sys.exit(EXIT_STOPPED if isinstance(error, Stopped) else EXIT_USER_ERROR)
         raise
     except Exception:
         if _store.check([TOLD]):  # this is only a connection lost to the process that reported its error
@@ -204,9 +204,9 @@ def check_same(values):
             )
 
 
-def everywhere(flag):
-    """True if `flag` is true in all processes; waits for all processes."""
-    return bool(_reduce(torch.tensor(int(flag)), dist.ReduceOp.MIN))
+def everywhere(*flags):
+    """[True for each flag that is true in all processes]; waits for all processes."""
+    return _reduce(torch.tensor([int(flag) for flag in flags]), dist.ReduceOp.MIN).bool().tolist()
 
 
 def mean(value):
@@ -252,9 +252,14 @@ def average_gradients(module):
         gradient.copy_(_reduce(gradient.clone(), dist.ReduceOp.SUM) / world_size())
 
 
+def norm_statistics(module):
+    """[running mean or variance] of all batch normalisation, unless fixed: each process may have its own."""
+    norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm) and norm.training]
+    return [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var)]
+
+
 @torch.no_grad()
 def average_norms(module):
     """Average the running statistics of batch normalisation over all processes, unless they are fixed."""
-    norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm) and norm.training]
-    for buffer in (buffer for norm in norms for buffer in (norm.running_mean, norm.running_var)):
+    for buffer in norm_statistics(module):
         buffer.copy_(_reduce(buffer.clone(), dist.ReduceOp.SUM) / world_size())

@@ -1,22 +1,20 @@
 """Checkpoints of a run: saving, finding and restoring them.
 
 `state_latest.pth` has everything that a run needs to resume, in one file so that it is always consistent;
+`state_previous.pth` is the one before, for the case that it is damaged.
 `{sound,frame,synthesizer}_{latest,best}.pth` are plain state dicts for all other uses.
 """
 
-import copy
 import json
 import logging
 import math
 import os
 import re
 import shutil
-import tempfile
 
 import torch
 
 from engine.machine.distributed import main_only
-from engine.machine.lock import FILE_LOCK
 from engine.options import (
     FILE_OPTIONS,
     differing,
@@ -25,15 +23,27 @@ from engine.options import (
     training_options,
     weights_in,
 )
+from engine.processes.lock import FILE_LOCK
 from engine.training.finite import check_weights
-from utils import UserError, replacing, save_json
+from engine.training.storage import clear_remains, copy_run, read_checkpoint, write_checkpoint
+from utils import UserError, save_json
 
 FILE_STATE = "state_latest.pth"
+FILE_PREVIOUS = "state_previous.pth"
 FILE_HISTORY = "history.json"
 NETS = ("sound", "frame", "synthesizer")
 PROGRESS = ("epoch", "finished", "best", "history")  # attributes of a trainer
 FOLDER = "folder"  # key of a loaded state: where it was found
-STATE = ("nets", "optimizer", "scaler", "options", *PROGRESS)
+KINDS = {  # of what a state holds
+    "nets": dict,
+    "optimizer": dict,
+    "scaler": dict,
+    "options": dict,
+    "epoch": int,
+    "finished": bool,
+    "best": float,
+    "history": dict,
+}
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +67,7 @@ def find_run(folder, args, begun=False):
     """
     if args.overwrite and not begun:
         return None
-    if os.path.isfile(os.path.join(folder, FILE_STATE)):
+    if _has_state(folder):
         return _load_state(folder, args, args.resume or begun)
     weights = weights_in(folder)
     if weights:
@@ -81,7 +91,7 @@ def _find_shorter(folder, args):
         saved = read_options(other)
         if saved and not differing(saved, training_options(args)):
             found.append((saved["num_epoch"], other))
-    found = [(count, other) for count, other in found if os.path.isfile(os.path.join(other, FILE_STATE))]
+    found = [(count, other) for count, other in found if _has_state(other)]
     return max(found)[1] if found else None
 
 
@@ -97,7 +107,8 @@ def start_run(folder, args, state=None):
         os.makedirs(folder, exist_ok=True)
     elif state[FOLDER] != folder:
         logger.info("continuing a copy of %s", state[FOLDER])
-        _copy_run(state[FOLDER], folder)
+        copy_run(state[FOLDER], folder)
+    clear_remains(folder)
     options = training_options(args)
     if read_options(folder) != options:
         save_json(os.path.join(folder, FILE_OPTIONS), options)
@@ -112,24 +123,11 @@ def _empty(folder):
             os.remove(entry.path)
 
 
-def _copy_run(source, folder):
-    os.makedirs(folder, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=os.path.dirname(folder), prefix=".copying-") as work:
-        shutil.copytree(source, os.path.join(work, "run"), ignore=shutil.ignore_patterns(FILE_LOCK))
-        for entry in os.scandir(os.path.join(work, "run")):
-            os.replace(entry.path, os.path.join(folder, entry.name))
-
-
 def _load_state(folder, args, resume):
     if not resume:
         raise UserError(f"{folder} already has a run (--no-resume): --overwrite deletes it")
-    path = os.path.join(folder, FILE_STATE)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        found = {key: state[key] for key in STATE}["options"]
-    except Exception as error:  # torch.load raises many types for files that are not checkpoints
-        raise UserError(f"{path}: not the state of a run ({error!r}); --overwrite deletes it") from None
-    wanted = training_options(args)
+    state = _read_state(folder)
+    found, wanted = state["options"], training_options(args)
     keys = differing(found, wanted)
     if keys:
         lines = [f"  {key}: {found.get(key)!r} there, {wanted.get(key)!r} here" for key in keys]
@@ -139,6 +137,39 @@ def _load_state(folder, args, resume):
         )
     _tell_of_schedule(found["num_epoch"], args)
     return state | {FOLDER: folder}
+
+
+def _read_state(folder):
+    """The newest state in a folder that is whole; logs it if that is not the latest one."""
+    complaints = []
+    for name in (FILE_STATE, FILE_PREVIOUS):
+        path = os.path.join(folder, name)
+        if not os.path.isfile(path):  # a process ended while it renamed the two
+            continue
+        try:
+            state = read_checkpoint(path)
+            _check_contents(path, state)
+        except UserError as error:
+            complaints.append(str(error))
+            continue
+        if complaints:
+            text = "%s; continuing from the state before it, after epoch %d"
+            logger.warning(text, complaints[0], state["epoch"])
+        return state
+    raise UserError(f"{'; '.join(complaints)}; --overwrite deletes the run")
+
+
+def _check_contents(path, state):
+    """Raise UserError unless a state has what `restore` needs."""
+    found = state if isinstance(state, dict) else {}
+    for key, kind in KINDS.items():
+        if not isinstance(found.get(key), kind):
+            what = f"is a {type(found[key]).__name__}" if key in found else "is missing"
+            raise UserError(f"{path}: not the state of a run: {key} {what}, expected a {kind.__name__}")
+
+
+def _has_state(folder):
+    return any(os.path.isfile(os.path.join(folder, name)) for name in (FILE_STATE, FILE_PREVIOUS))
 
 
 def _tell_of_schedule(num_epoch, args):
@@ -160,14 +191,14 @@ def save_weights(trainer, is_best):
     for name in NETS:
         state = getattr(trainer.separator, f"net_{name}").state_dict()
         for suffix in ("best", "latest") if is_best else ("latest",):
-            _save(os.path.join(folder, f"{name}_{suffix}.pth"), state)
-    _save(os.path.join(folder, "history_latest.pth"), trainer.history)
+            write_checkpoint(os.path.join(folder, f"{name}_{suffix}.pth"), state)
+    write_checkpoint(os.path.join(folder, "history_latest.pth"), trainer.history)
     save_json(os.path.join(folder, FILE_HISTORY), trainer.history)
 
 
 @main_only
-def save_state(trainer):
-    """Save everything that the run needs to resume from here.
+def save_state(trainer, within=None):
+    """Save everything that the run needs to resume from here; within: see `training.within.pack`.
 
     Raises Fault if weights are not finite, or if the folder is no longer this run's.
     """
@@ -179,20 +210,35 @@ def save_state(trainer):
         "optimizer": trainer.optimizer.state_dict(),
         "scaler": trainer.scaler.state_dict(),
         "options": training_options(trainer.args),
+        "within": within,
+        "unreadable": trainer.failures.reasons,
         **{key: getattr(trainer, key) for key in PROGRESS},
     }
-    _save(os.path.join(trainer.folder, FILE_STATE), state)
+    path, previous = (os.path.join(trainer.folder, name) for name in (FILE_STATE, FILE_PREVIOUS))
+    write_checkpoint(path, state, previous)
 
 
 def restore(state, trainer):
-    """Load the state of a run, as `find_run` returns it, into a new trainer with the same options."""
-    for name in NETS:
-        getattr(trainer.separator, f"net_{name}").load_state_dict(state["nets"][name])
-    trainer.optimizer.load_state_dict(state["optimizer"])
+    """Load the state of a run, as `find_run` returns it, into a new trainer with the same options.
+
+    Raises UserError if the state is of other networks.
+    """
+    try:
+        for name in NETS:
+            getattr(trainer.separator, f"net_{name}").load_state_dict(state["nets"][name])
+        trainer.optimizer.load_state_dict(state["optimizer"])
+        trainer.scaler.load_state_dict(state["scaler"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        complaint = " ".join(str(error).split())[:400]
+        raise UserError(
+            f"{state[FOLDER]}: the state is not of these networks: {complaint}; --overwrite deletes the run"
+        ) from None
     _lay_out(trainer.optimizer)
-    trainer.scaler.load_state_dict(state["scaler"])
     for key in PROGRESS:
         setattr(trainer, key, state[key])
+    # States of older code lack these.
+    trainer.within = state.get("within")
+    trainer.failures.reasons.update(state.get("unreadable", {}))
 
 
 def _lay_out(optimizer):
@@ -224,21 +270,3 @@ def best_epoch(history):
     points = zip(curves.get("err", ()), curves.get("epoch", ()), strict=False)
     scored = [(loss, epoch) for loss, epoch in points if loss is not None and math.isfinite(loss)]
     return min(scored, default=(math.inf, None))[1]
-
-
-def _save(path, value):
-    with replacing(path) as temporary:
-        torch.save(on_cpu(value), temporary)
-
-
-def on_cpu(value):
-    """A copy of `value` with all tensors on the CPU, those in its dicts, lists and tuples as well."""
-    if torch.is_tensor(value):
-        return value.cpu()
-    if isinstance(value, dict):
-        moved = copy.copy(value)  # keeps a state dict's attributes
-        moved.update({key: on_cpu(inner) for key, inner in value.items()})
-        return moved
-    if isinstance(value, (list, tuple)):
-        return type(value)(on_cpu(inner) for inner in value)
-    return value

@@ -10,12 +10,13 @@ class Pace:
         self.clock = clock
         self.num_steps = num_steps
         self.done = 0  # in this session
-        self.done_before = 0  # in its epochs before the current one
+        # In its epochs before the current one, less what earlier sessions did of the current one.
+        self.done_before = 0
         self.began = self.epoch_began = clock()
 
-    def begin_epoch(self):
-        """Measure the speed from now on."""
-        self.epoch_began, self.done_before = self.clock(), self.done
+    def begin_epoch(self, done=0, seconds=0.0):
+        """Measure the speed of an epoch, of which `done` steps took `seconds` before this session."""
+        self.epoch_began, self.done_before = self.clock() - seconds, self.done - done
 
     def step(self):
         """Count a step."""
@@ -25,9 +26,13 @@ class Pace:
         """Steps in this epoch."""
         return self.done - self.done_before
 
+    def seconds(self):
+        """Seconds that this epoch has taken."""
+        return self.clock() - self.epoch_began
+
     def speed(self):
         """Steps per second in this epoch."""
-        seconds = self.clock() - self.epoch_began
+        seconds = self.seconds()
         return self.steps() / seconds if seconds else 0.0
 
     def left(self):

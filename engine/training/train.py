@@ -4,6 +4,7 @@ import contextlib
 import logging
 import math
 import os
+import time
 from collections import deque
 from statistics import fmean
 
@@ -18,6 +19,7 @@ from engine.loaders import start_epoch
 from engine.machine import distributed
 from engine.machine.prefetch import TENSORS, Arriving, batches_on
 from engine.options import batch_size, frozen_epochs, path_val, training_options
+from engine.processes.stop import Stop
 from engine.runs import title
 from engine.training.checkpoint import save_state, save_weights
 from engine.training.finite import Guard, check_loss, check_results
@@ -25,8 +27,9 @@ from engine.training.heartbeat import heartbeat
 from engine.training.pace import Pace
 from engine.training.schedule import rate_factor
 from engine.training.views import keep_views
+from engine.training.within import pack, seed_step, unpack
 from pages.curves import plot_history
-from utils import duration, progress
+from utils import Stopped, duration, progress
 
 VAL_KEYS = ("loss", "sdr", "sir", "sar", "si_sdr", "sdr_mixture", "sdr_oracle")
 LOSSES = {
@@ -73,6 +76,11 @@ class Trainer:
         self.finished = True  # whether the last one has also been evaluated and saved
         self.best = math.inf  # lowest validation loss
         self.history = new_history()
+        self.within = None  # the position in the next epoch at which the run resumes, see `within.pack`
+        self.step = 0  # batches of the current epoch that are done
+        self.losses = []  # since the last log line, in this process
+        self.stop = Stop()
+        self.saved, self.saved_at = "the start", time.monotonic()  # what the last saved state holds
         self.views = None  # while the backbone is frozen: features of the training clips, see `keep_views`
         self.board = None  # TensorBoard's writer, in rank 0 during `run`
         self.pace = Pace(args.num_epoch * len(loader))
@@ -83,26 +91,49 @@ class Trainer:
     def run(self):
         """Train the remaining epochs and evaluate those that are due.
 
-        The state is saved before each evaluation, so that a run that stops there resumes with it.
+        The state is saved before each evaluation, so that a run that stops there resumes with it. Raises
+        `Stopped` after a signal.
         """
         if self.finished and self.epoch >= self.args.num_epoch:
             logger.info("all %d epochs are trained", self.epoch)
             return
         self._announce()
-        with self._open_board() as self.board, heartbeat(self):
-            if not self.finished:
-                self._finish_epoch()
-            frozen = frozen_epochs(self.args)
-            if self.epoch < min(frozen, self.args.num_epoch) and self.loader.dataset.views:
+        try:
+            with self.stop, self._open_board() as self.board, heartbeat(self):
+                self._train()
+        except Stopped as stop:
+            raise Stopped(
+                f"stopped by {stop}: {self.folder} holds the run up to {self.saved}; "
+                "the same command continues it"
+            ) from None
+
+    def _train(self):
+        if not self.finished:
+            self._finish_epoch()
+        frozen = frozen_epochs(self.args)
+        if self.epoch < min(frozen, self.args.num_epoch) and self.loader.dataset.views:
+            with self.stop.at_once():
                 self.views = self._keep_views()
-            self.pace = Pace((self.args.num_epoch - self.epoch) * len(self.loader))
-            for epoch in range(self.epoch + 1, self.args.num_epoch + 1):
-                if epoch > frozen and self.separator.net_frame.frozen:
-                    self._unfreeze()
-                self._train_epoch(epoch)
-                self.epoch, self.finished = epoch, False
-                save_state(self)
-                self._finish_epoch()
+        self.pace = Pace(self._steps_left())
+        for epoch in range(self.epoch + 1, self.args.num_epoch + 1):
+            if epoch > frozen and self.separator.net_frame.frozen:
+                self._unfreeze()
+            self._train_epoch(epoch)
+            self.epoch, self.finished = epoch, False
+            self._save()
+            self._finish_epoch()
+
+    def _steps_left(self):
+        done = self.within["step"] if self.within else 0
+        return (self.args.num_epoch - self.epoch) * len(self.loader) - done
+
+    def _save(self, within=None):
+        """Save the state, within an epoch or after one."""
+        save_state(self, within)
+        self.saved_at = time.monotonic()
+        self.saved = f"epoch {self.epoch}"
+        if within:
+            self.saved = f"step {self.step}/{len(self.loader)} of epoch {self.epoch + 1}"
 
     def _keep_views(self):
         args = self.args
@@ -120,7 +151,7 @@ class Trainer:
         args = self.args
         epochs, steps = args.num_epoch - self.epoch, len(self.loader)
         text = "epochs left: %d, steps an epoch: %d, steps in all: %d, mixtures a step: %d"
-        logger.info(text, epochs, steps, epochs * steps, batch_size(args))
+        logger.info(text, epochs, steps, self._steps_left(), batch_size(args))
         rates = [group["first_lr"] if group["params"] else 0 for group in self.optimizer.param_groups]
         rates = ", ".join(f"{name} {rate:g}" for name, rate in zip(RATES, rates, strict=True))
         logger.info("learning rates before warm-up and decay (0: frozen): %s", rates)
@@ -133,18 +164,19 @@ class Trainer:
             return contextlib.nullcontext()
         from torch.utils.tensorboard import SummaryWriter  # here: evaluation does not need it
 
-        first_step = self.epoch * len(self.loader) + 1
+        first_step = self.args.num_epoch * len(self.loader) - self._steps_left() + 1
         return SummaryWriter(os.path.join(self.folder, "tensorboard"), purge_step=first_step)
 
     def _finish_epoch(self):
         """Evaluate if it is due, and save the epoch's results."""
         due = self.epoch % self.args.eval_epoch == 0 or self.epoch == self.args.num_epoch
-        is_best = due and self._evaluate()
+        with self.stop.at_once():
+            is_best = due and self._evaluate()
+            save_weights(self, is_best)
+            if is_best:
+                self._describe_categories()
         self.finished = True
-        save_weights(self, is_best)
-        if is_best:
-            self._describe_categories()
-        save_state(self)
+        self._save()
         if distributed.is_main():
             plot_history(self.folder, self.history)
 
@@ -155,36 +187,67 @@ class Trainer:
         write_categories(self.folder, summarise(*found))
 
     def _train_epoch(self, epoch):
+        """Train an epoch, or what is left of it if the run resumes within it."""
         self.model.train()
-        start_epoch(self.loader, epoch)
-        self.pace.begin_epoch()
+        within, self.within = self.within, None
+        self.step, self.losses = within["step"] if within else 0, []
+        start_epoch(self.loader, epoch, self.step)
+        self.pace.begin_epoch(self.step, within["seconds"] if within else 0.0)
+        if within:
+            unpack(within, self)
         total, size = len(self.loader), batch_size(self.args)
+        bar = {"total": total * size, "initial": self.step * size, "unit": "mixture"}
         desc = f"epoch {epoch}/{self.args.num_epoch}"
-        with progress(total=total * size, desc=desc, unit="mixture", line=lambda: self._line(desc)) as bar:
-            losses = []  # since the last log line
-            pending = None  # loss and clips of the previous step, read while the next one computes
-            part = parts = 0  # position in a group of batches that share an optimiser step, and its size
-            for step, batch in enumerate(batches_on(self.device, self.loader), 1):
-                self.failures.add(batch)
-                if distributed.everywhere(bool(batch["info"])):
-                    if part == parts:  # the next group; the last one of an epoch may be smaller
-                        part, parts = 0, min(self.args.accumulate, total - step + 1)
-                        self._set_rates(epoch - 1 + (step - 1) / total)
-                    part += 1
-                    loss = self._step(batch, part, parts)
-                    if loss is not None:
-                        losses.append(loss)
-                        self._check(pending)
-                        pending = Arriving(loss), batch["info"]
-                self._advance(bar, size)
-                if losses and (step % self.args.disp_iter == 0 or step == total):
-                    self._record(epoch - 1 + step / total, torch.stack(losses).mean(), bar)
-                    losses.clear()
-            self._check(pending)
+        with progress(desc=desc, line=lambda: self._line(desc), **bar) as bar:
+            part, parts = self._train_batches(epoch, bar)
         if part < parts:
             self._end_group(part, parts)
         self.failures.join()
         distributed.average_norms(self.separator)
+
+    def _train_batches(self, epoch, bar):
+        """Train on the batches that are left; returns the position in their last group, and its size."""
+        total, size = len(self.loader), batch_size(self.args)
+        pending = None  # loss and clips of the previous step, read while the next one computes
+        part = parts = 0  # position in a group of batches that share an optimiser step, and its size
+        for step, batch in enumerate(batches_on(self.device, self.loader), self.step + 1):
+            self.failures.add(batch)
+            asks = not self.stop.name, not self._is_due()
+            whole, goes_on, is_recent = distributed.everywhere(bool(batch["info"]), *asks)
+            if part == parts and not (goes_on and is_recent):
+                self._check(pending)
+                pending = None
+                self._save_within(goes_on)
+            if whole:
+                if part == parts:  # the next group; the last one of an epoch may be smaller
+                    part, parts = 0, min(self.args.accumulate, total - step + 1)
+                    self._set_rates(epoch - 1 + (step - 1) / total)
+                part += 1
+                seed_step(self.args.seed, epoch, step)
+                loss = self._step(batch, part, parts)
+                if loss is not None:
+                    self.losses.append(loss)
+                    self._check(pending)
+                    pending = Arriving(loss), batch["info"]
+            self.step = step
+            self._advance(bar, size)
+            if self.losses and (step % self.args.disp_iter == 0 or step == total):
+                self._record(epoch - 1 + step / total, torch.stack(self.losses).mean(), bar)
+                self.losses.clear()
+        self._check(pending)
+        return part, parts
+
+    def _is_due(self):
+        """Whether it is time to save within the epoch."""
+        seconds = 60 * self.args.save_minutes
+        return seconds > 0 and time.monotonic() - self.saved_at >= seconds
+
+    def _save_within(self, goes_on):
+        """Save between two optimiser steps of an epoch. Raises `Stopped` unless the run goes on."""
+        self._save(pack(self))
+        if not goes_on:
+            distributed.everywhere(True)  # the first one to end ends the others, which may still save
+            raise Stopped(self.stop.name or "a signal to another process")
 
     def _step(self, batch, part=1, parts=1):
         """Train on a batch, number `part` of the `parts` of an optimiser step.
@@ -237,7 +300,8 @@ class Trainer:
         if self.loss is None:
             return f"{text}, waiting for the first steps"
         speed = f"{self.pace.speed() * batch_size(self.args):.3g} mixtures/s"
-        return f"{text}, loss {self.loss:.4f}, {speed}, {duration(self.pace.left())} left"
+        left = self.pace.left()  # None before the first step of a session that resumes within an epoch
+        return f"{text}, loss {self.loss:.4f}, {speed}" + (f", {duration(left)} left" if left else "")
 
     def _check(self, pending):
         """Read the loss of a step. Raises Fault if it is not finite."""

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from engine.machine import distributed
-from engine.machine.children import prepare_loader
+from engine.processes.children import prepare_loader
 from utils import UserError, progress, replacing
 
 MAX_BYTES = 2**31  # of features in memory

@@ -22,11 +22,11 @@ END
     exit 2
 }
 
-# Train by the preset $1; the other arguments go to main.py.
+# Train by the preset $1; the other arguments go to main.py. The shell becomes main.py, so that signals reach it.
 train_preset() {
     local preset="$1"
     shift
     need_data "$@"
     source "$(dirname -- "${BASH_SOURCE[0]}")/setup.sh"
-    python main.py --mode train --preset "$preset" "$@"
+    exec python main.py --mode train --preset "$preset" "$@"
 }

@@ -233,3 +233,15 @@ def test_nothing_that_matches_is_an_error_with_reasons(tmp_path, capsys):
     assert "no frames: 1, no sound: 1" in capsys.readouterr().err
     assert len(table(tmp_path / "left_out.csv")) == 3
     assert not (tmp_path / "train.csv").exists()
+
+
+def test_files_of_one_name_are_pointed_out(tmp_path, capsys):
+    for key in ("flute/clip1", "tuba/clip1", "flute/clip2", "tuba/clip2", "flute/b", "tuba/c"):
+        make_clip(tmp_path, key)
+    create(tmp_path)
+    assert "note: flute/clip1, tuba/clip1 count as one video" in (printed := capsys.readouterr().out)
+    assert "more such names: 1" in printed
+    make_clip(tmp_path / "new", "flute/a")
+    make_clip(tmp_path / "new", "flute/b")
+    create(tmp_path / "new")
+    assert "count as one video" not in capsys.readouterr().out

@@ -44,6 +44,10 @@ def faulty_step(self, batch, *parts):
     if self.epoch == 1 and os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
         if FAULT == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        if FAULT == "terminate":
+            if batch["info"] and parts[0] == 1 and parts[1] == 3:  # once, in the first step
+                os.kill(os.getppid(), signal.SIGTERM)  # torchrun, which passes it on
+            return loss
         return loss * float("nan")
     return loss
 
@@ -199,6 +203,23 @@ def test_a_killed_process_is_started_again_and_the_run_goes_on(runs):
     assert histories[1]["val"]["epoch"] == [1, 2]
     for key, values in histories[0]["val"].items():
         assert histories[1]["val"][key] == pytest.approx(values, abs=1e-3)
+
+
+def test_processes_that_a_signal_stopped_go_on_within_the_epoch(runs, tree, tmp_path, faulty):
+    """They end bit for bit like those that were not stopped, although all their processes got the signal."""
+    argv = training_flags(tree, tmp_path, 2, "--workers", "1")
+    status, _, err = torchrun(faulty, argv, FAULT="terminate")
+    assert status
+    assert err.count("stopped by SIGTERM: ") == 1
+    assert "up to step 3/4 of epoch 2; the same command continues it" in err
+    status, _, err = torchrun(PROJECT / "main.py", argv)
+    assert status == 0, err
+    assert "resuming after epoch 1 of 2, step 3 of the next" in err
+    folders = runs[1], run_folder(parse_args(argv))
+    assert read(folders[0], "history.json") == read(folders[1], "history.json")
+    for name in NETS:
+        one, other = (torch.load(os.path.join(folder, f"{name}_latest.pth")) for folder in folders)
+        assert all(torch.equal(one[key], other[key]) for key in one)
 
 
 def test_a_run_may_go_on_in_another_number_of_processes(runs, tree, capfd):

@@ -11,9 +11,9 @@ import pytest
 
 import main
 from arguments import parse_args
-from engine.machine import lock
-from engine.machine.lock import FILE_LOCK, STALE_SECONDS, Lock
 from engine.options import run_folder
+from engine.processes import lock
+from engine.processes.lock import FILE_LOCK, STALE_SECONDS, Lock
 from engine.training import heartbeat
 from engine.training.train import Trainer
 from tests.engine.test_train import flags, read
@@ -23,7 +23,7 @@ from utils import Fault, UserError
 OTHER = {"host": "elsewhere", "pid": 7, "started": 1, "boot": "b", "id": "x"}
 HOLD = """
 import sys, time
-from engine.machine.lock import Lock
+from engine.processes.lock import Lock
 with Lock(sys.argv[1]):
     print("held", flush=True)
     time.sleep(600)

@@ -8,7 +8,7 @@ import torch
 import main
 from arguments import parse_args
 from engine.options import run_folder, training_options
-from engine.training.checkpoint import FILE_STATE, STATE, find_run
+from engine.training.checkpoint import FILE_STATE, KINDS, find_run
 from tests.engine.test_train import flags, read
 from tests.helpers import Pool
 from utils import save_json
@@ -55,7 +55,8 @@ def leave_run(tmp_path, *more):
     options = training_options(args)
     folder = run_folder(args)
     save_json(os.path.join(folder, "options.json"), options)
-    torch.save(dict.fromkeys(STATE) | {"options": options}, os.path.join(folder, FILE_STATE))
+    state = {key: kind() for key, kind in KINDS.items()} | {"options": options}
+    torch.save(state, os.path.join(folder, FILE_STATE))
     return folder
 
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from engine.machine.pool import Pool
+from engine.processes.pool import Pool
 from utils import Fault, UserError
 
 LARGE = 8 << 20  # bytes; more than a pipe holds

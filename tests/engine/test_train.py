@@ -15,8 +15,9 @@ from engine.build import build_optimizer, build_separator
 from engine.categories import read_categories
 from engine.loaders import build_train_loader, start_epoch
 from engine.options import run_folder
-from engine.training import checkpoint, train
-from engine.training.checkpoint import FILE_STATE, NETS, on_cpu, restore, save_state, save_weights
+from engine.training import checkpoint, storage, train
+from engine.training.checkpoint import FILE_STATE, NETS, restore, save_state, save_weights
+from engine.training.storage import on_cpu
 from engine.training.train import Trainer
 from tests.helpers import SMALL, Pool
 from utils import UserError
@@ -303,7 +304,7 @@ def test_checkpoints_are_of_the_cpu():
 def test_all_that_is_saved_is_on_the_cpu(tree, tmp_path, monkeypatch):
     trainer = make_trainer(tree, tmp_path)
     saved = []
-    monkeypatch.setattr(checkpoint, "on_cpu", lambda value: ("on the CPU", value))
+    monkeypatch.setattr(storage, "on_cpu", lambda value: ("on the CPU", value))
     monkeypatch.setattr(torch, "save", lambda value, path: saved.append(value))
     save_weights(trainer, True)
     save_state(trainer)

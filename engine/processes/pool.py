@@ -11,7 +11,7 @@ import traceback
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from multiprocessing.connection import wait
 
-from engine.machine.children import end_with_parent, leave_signals
+from engine.processes.children import end_with_parent, leave_signals
 from utils import Fault
 
 ATTEMPTS = 3  # processes that one piece of work may end

@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 
 from utils import signal_children
 
@@ -14,14 +13,19 @@ FOR_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 def end_with_parent():
-    """End this process and its children soon after its parent ended: a killed parent cannot end it."""
+    """End this process and its children when its parent sends SIGTERM, and soon after the parent ended.
+
+    A killed parent cannot end it. SIGTERM is to be blocked, see `leave_signals`: from others, it is ignored.
+    """
     parent = multiprocessing.parent_process().pid
     threading.Thread(target=_wait_for, args=(parent,), daemon=True).start()
 
 
 def _wait_for(parent):
     while os.getppid() == parent:
-        time.sleep(SECONDS)
+        received = signal.sigtimedwait([signal.SIGTERM], SECONDS)
+        if received and received.si_pid == parent:
+            break
     signal_children(signal.SIGKILL)
     os._exit(1)
 
@@ -32,6 +36,9 @@ def leave_signals():
 
 
 def prepare_loader(worker_id):
-    """A data loader's `worker_init_fn`. Torch's own check, every 5 s, needs a worker that is idle."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the parent ends its workers
+    """A data loader's `worker_init_fn`: it outlives signals to all processes, and ends with its parent.
+
+    The parent's last step needs this worker's batch. Torch's own check, every 5 s, needs an idle worker.
+    """
+    leave_signals()
     end_with_parent()
