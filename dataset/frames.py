@@ -15,13 +15,14 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, UnidentifiedImageError
 
+import limits
 from dataset.index import path_frame
-from utils import UserError
+from utils import UserError, open_regular
 
 OVERSIZE = 1.1  # in training, frames are resized to this multiple of the crop's size
 FORMATS = "JPEG", "PNG", "GIF", "BMP", "WEBP"  # by content; some of PIL's other formats run programs
 MAX_ASPECT = 100  # longer side / shorter side; resized, a thinner image may not fit in memory
-MAX_JPEG = 1 << 26  # pixels; larger images go to PIL, which has its own limits
+Image.MAX_IMAGE_PIXELS = None  # limits.MAX_PIXELS instead, see `_check_size`
 SCALES = 1, 2, 4, 8  # JPEGs are decoded at 1/scale; the ratios in between are slower than full size
 
 
@@ -109,11 +110,11 @@ def _decode_jpeg(path, side):
 
     Raises OSError or ValueError for damaged files, and for all that is better left to PIL.
     """
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         data = file.read()
     height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
     short = min(height, width)
-    thin, large = max(height, width) > MAX_ASPECT * short, height * width > MAX_JPEG
+    thin, large = max(height, width) > MAX_ASPECT * short, height * width > limits.MAX_PIXELS
     if thin or large or colours not in ("YCbCr", "Gray"):
         raise ValueError("left to PIL")
     scale = max(scale for scale in SCALES if scale == 1 or short >= scale * side)
@@ -142,13 +143,19 @@ def _to_rgb(picture):
     return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
+def _check_size(width, height):
+    """Raise ValueError for a picture that may not fit in memory, by its header."""
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise ValueError(f"{width} × {height} pixels, expected at most 1 : {MAX_ASPECT}")
+    if width * height > limits.MAX_PIXELS:
+        raise ValueError(f"{width} × {height} pixels, expected at most {limits.MAX_PIXELS} (SOP_MAX_PIXELS)")
+
+
 def _read(path, use):
     """`use(image)` of the image in a file; errors become a UserError."""
     try:
-        with Image.open(path, formats=FORMATS) as picture:
-            if max(picture.size) > MAX_ASPECT * min(picture.size):
-                width, height = picture.size
-                raise ValueError(f"{width} × {height} pixels, expected at most 1 : {MAX_ASPECT}")
+        with open_regular(path) as file, Image.open(file, formats=FORMATS) as picture:
+            _check_size(*picture.size)
             return use(picture)
     except FileNotFoundError:
         remark = "" if os.path.isdir(os.path.dirname(path)) else ", and no such folder"

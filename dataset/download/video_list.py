@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from typing import NamedTuple
 
 from dataset.ledger import Ledger
-from utils import UserError, file_url, replacing, run_ffmpeg
+from utils import UserError, media_input, replacing, run_ffmpeg
 
 BASE_URL = "https://raw.githubusercontent.com/roudimit/MUSIC_dataset/HEAD"
 PUBLISHED = {
@@ -127,7 +127,7 @@ def _check_video(path):
     if not os.path.getsize(path):
         raise UserError("the file is empty")
     try:
-        run_ffmpeg(["-i", file_url(path), "-map", "0:V:0", "-t", "1", "-f", "null", "-"])
+        run_ffmpeg([*media_input(path), "-map", "0:V:0", "-t", "1", "-f", "null", "-"])
     except UserError as error:
         raise UserError(f"cannot be read as a video: {error}") from None
 

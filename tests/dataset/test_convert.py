@@ -7,6 +7,7 @@ import pytest
 import soundfile
 from PIL import Image
 
+import limits
 from dataset.audio import read_window
 from dataset.frames import OVERSIZE
 from dataset.music import Sampling
@@ -203,7 +204,7 @@ def test_unusable_videos_are_reported_and_leave_no_files(good_video, tmp_path):
 
 
 def test_timestamps_that_jump_are_rejected(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "MAX_SECONDS", 20)
+    monkeypatch.setattr(limits, "MAX_SECONDS", 20)
     times = np.append(np.arange(50) / 25, 100 + np.arange(50) / 25)
     video = make_video(tmp_path / "a.mkv", [9] * 100, 25, tone(4), times=times)
     with pytest.raises(UserError, match="or its timestamps are broken"):
