@@ -11,13 +11,14 @@ import logging
 import os
 import re
 import shutil
-import urllib.request
 from collections import Counter
 from datetime import datetime, timezone
 from typing import NamedTuple
 
+import limits
 from dataset.ledger import Ledger
 from utils import UserError, media_input, replacing, run_ffmpeg
+from web import open_url
 
 BASE_URL = "https://raw.githubusercontent.com/roudimit/MUSIC_dataset/HEAD"
 PUBLISHED = {
@@ -142,8 +143,10 @@ def fetch(name, folder, base_url=BASE_URL, timeout=30):
         return path
     url = f"{base_url.rstrip('/')}/{PUBLISHED[name]}"
     try:
-        with urllib.request.urlopen(url, timeout=timeout) as response:
-            data = response.read()
+        with open_url(url, timeout) as response:
+            data = response.read(limits.MAX_LIST_BYTES + 1)
+        if len(data) > limits.MAX_LIST_BYTES:
+            raise UserError(f"larger than {limits.MAX_LIST_BYTES} bytes (SOP_MAX_LIST_BYTES)")
         _parse(data, url)
     except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a UserError or no URL
         advice = "download the file yourself and pass it with --list"
