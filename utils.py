@@ -169,6 +169,18 @@ def save_json(path, value):
         file.write("\n")
 
 
+@contextlib.contextmanager
+def writing_sound(path):
+    """Within the block, libsndfile's errors become an OSError that names `path`, e.g. if the disk is full."""
+    import soundfile  # here: most commands do not need it
+
+    try:
+        yield
+    except (soundfile.LibsndfileError, AssertionError) as error:  # soundfile asserts that all was written
+        reason = getattr(error, "error_string", None) or "not all of it was written"
+        raise OSError(f"{path}: cannot be written: {reason}") from None
+
+
 class Progress(tqdm):
     """A progress bar; where stderr is not a terminal, a log line at least every LINE_SECONDS instead.
 

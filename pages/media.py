@@ -48,7 +48,7 @@ def write_sound(path, wav, rate):
         divisor = math.gcd(known, rate)
         wav, rate = signal.resample_poly(wav, known // divisor, rate // divisor), known
     coding = {"format": "MP3", "compression_level": MP3_COMPRESSION, "bitrate_mode": "CONSTANT"}
-    with utils.replacing(path) as temporary:
+    with utils.replacing(path) as temporary, utils.writing_sound(path):
         soundfile.write(os.fsencode(temporary), wav, rate, **coding)  # of str, soundfile takes only UTF-8
 
 
@@ -61,7 +61,8 @@ def write_video(path, frames, fps, wav, rate):
     size = f"{even.shape[2]}x{even.shape[1]}"
     with tempfile.TemporaryDirectory() as folder, utils.replacing(path) as temporary:
         path_wav = os.path.join(folder, "sound.wav")
-        soundfile.write(path_wav, np.clip(wav, -1, 1), rate)
+        with utils.writing_sound(path_wav):
+            soundfile.write(path_wav, np.clip(wav, -1, 1), rate)
         pictures = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", f"{fps:g}", "-i", "pipe:0"]
         gop = str(max(1, round(fps * H264_GOP_SECONDS)))
         coding = ["-c:v", "libx264", "-preset", "veryfast", "-crf", str(H264_CRF), "-g", gop, "-threads", "1"]

@@ -132,6 +132,15 @@ def _seconds(text):
     return float(text) if text and text.isdecimal() else 0.0
 
 
+def _arguments_of_ffmpeg():
+    """yt-dlp's postprocessor_args that make all of its steps with ffmpeg read safe files only."""
+    from yt_dlp.postprocessor import ffmpeg
+
+    steps = [each for each in vars(ffmpeg).values() if isinstance(each, type)]
+    steps = [each for each in steps if issubclass(each, ffmpeg.FFmpegPostProcessor)]
+    return {f"{each.pp_key().lower()}+ffmpeg_i": SAFE_INPUT for each in steps}
+
+
 class Sink:
     """The logger of yt-dlp: nothing goes to stdout; each warning is logged once, not once per video."""
 
@@ -178,7 +187,7 @@ class Client:
                 "nocheckcertificate": False,
                 "enable_file_urls": False,
                 # A file from the server may be a playlist of local files, whatever its name.
-                "postprocessor_args": {"ffmpeg_i": SAFE_INPUT},
+                "postprocessor_args": _arguments_of_ffmpeg(),
                 "noplaylist": True,
                 "cachedir": False,
                 "quiet": True,

@@ -17,7 +17,7 @@ import soundfile
 import limits
 from dataset.index import path_frame
 from dataset.preprocess.probe import LOG, PROBE_SECONDS, claimed_seconds, damage, read_header
-from utils import UserError, file_url, media_input, run_ffmpeg, save_json
+from utils import UserError, file_url, media_input, run_ffmpeg, save_json, writing_sound
 
 JPEG_QUALITY = 3  # ffmpeg's scale: 2 is best, 31 worst
 MAX_CHANNELS = 8  # of an audio track; they are averaged
@@ -290,6 +290,7 @@ def _trim_audio(path, seconds):
     with open(path, "rb") as data, soundfile.SoundFile(data) as file:
         comment, rate = file.comment, file.samplerate
         wave = file.read(round(seconds * rate), dtype="int16")
-    with open(path, "wb") as data, soundfile.SoundFile(data, "w", rate, 1, "PCM_16", format="WAV") as file:
+    wav = {"samplerate": rate, "channels": 1, "subtype": "PCM_16", "format": "WAV"}
+    with writing_sound(path), open(path, "wb") as data, soundfile.SoundFile(data, "w", **wav) as file:
         file.comment = comment
         file.write(wave)

@@ -26,6 +26,7 @@ class Unpacked(NamedTuple):
     own_sound: str  # wav at the video's own rate, all channels
     size: tuple  # (width, height) of the video in square pixels, upright
     seconds: float
+    note: str = ""  # what the user may want to know, e.g. that the video is damaged
 
 
 def check_input(path, path_sound=None):
@@ -59,7 +60,8 @@ def unpack(path, folder, fps, rate, path_sound=None, own_rate=None):
     flags = ["-map", "0:a:0", "-af", "aresample=async=1:first_pts=0", "-t", f"{result.seconds:.6f}"]
     flags += ["-ar", str(own_rate)] if own_rate else []
     run_ffmpeg([*media_input(path), *flags, "-c:a", "pcm_s16le", "-rf64", "auto", file_url(own_sound)])
-    return Unpacked(path, frames, result.num_frames, sound, own_sound, size or _size(path), result.seconds)
+    size = size or _size(path)
+    return Unpacked(path, frames, result.num_frames, sound, own_sound, size, result.seconds, result.note)
 
 
 def _size(path):

@@ -203,8 +203,8 @@ def test_killed_at_any_time_and_run_again_is_as_good_as_never_killed(tmp_path):
 
 
 def slow_ffmpeg(path, go):
-    """An ffmpeg that waits until the file `go` exists, so that tests do not depend on speed."""
-    wait = f'while [ "$5" != -version ] && [ ! -e "{go}" ]; do sleep 0.05; done'
+    """An ffmpeg that waits after frames until the file `go` exists, so that tests do not depend on speed."""
+    wait = f'case "$*" in *06d.jpg*) while [ ! -e "{go}" ]; do sleep 0.05; done;; esac'
     path.write_text(f'#!/bin/sh\n"{path_ffmpeg()}" "$@" || exit\n{wait}\n')
     path.chmod(0o755)
     return path
