@@ -12,7 +12,6 @@ import logging
 import math
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -23,7 +22,6 @@ from tqdm import tqdm
 
 EXIT_FAULT = 1
 EXIT_USER_ERROR = 2  # the same as argparse's
-NO_COMPLAINTS = "Conversion failed!", "frame=", "size=", "[out#"  # ffmpeg's last lines that explain nothing
 EXIT_STOPPED = 75  # EX_TEMPFAIL in sysexits.h: the same command may succeed later
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shells' convention
 CHUNK = 1 << 20  # bytes read at a time
@@ -199,10 +197,10 @@ def find_damage(path):
 def walk(root):
     """Yield (folder relative to `root`, its file names) of `root` and all folders in it but hidden ones.
 
-    Symbolic links are followed, and each folder is visited once.
+    Symbolic links are followed, and each folder is visited once. Folders that cannot be read are logged.
     """
     seen = set()
-    for folder, inner, names in os.walk(root, followlinks=True):
+    for folder, inner, names in os.walk(root, onerror=_name_unreadable, followlinks=True):
         inner[:] = [name for name in inner if not name.startswith(".")]
         real = os.path.realpath(folder)
         if real in seen:
@@ -211,6 +209,11 @@ def walk(root):
         seen.add(real)
         relative = os.path.relpath(folder, root).replace(os.sep, "/")
         yield ("" if relative == "." else relative), names
+
+
+def _name_unreadable(error):
+    if not isinstance(error, FileNotFoundError):  # deleted in the meantime
+        logger.warning("left out: %s: %s", error.filename, error.strerror)
 
 
 def save_json(path, value):
@@ -306,39 +309,3 @@ def watch_progress(watcher):
         yield
     finally:
         _watcher.reset(token)
-
-
-def path_ffmpeg():
-    """The path of the ffmpeg that imageio-ffmpeg bundles or finds. Raises UserError if there is none."""
-    import imageio_ffmpeg  # here: --help and mistakes are answered without it
-
-    try:
-        return imageio_ffmpeg.get_ffmpeg_exe()
-    except RuntimeError as error:
-        raise UserError(f"ffmpeg not found: {error}") from None
-
-
-def file_url(path):
-    """A URL that ffmpeg cannot mistake for an option (`-x.mp4`) or a protocol (`a:b.mp4`)."""
-    return f"file:{os.path.abspath(path)}"
-
-
-def run_ffmpeg(arguments, data=None, log=None, ffmpeg=None):
-    """Run ffmpeg with `arguments` (a list of str), overwriting outputs; `data` (bytes) goes to its stdin.
-
-    log: a list to which its log lines are added; ffmpeg: the binary, None for imageio-ffmpeg's.
-    Returns its standard output (bytes). Raises UserError with ffmpeg's last error message if it fails.
-    """
-    start = [ffmpeg or path_ffmpeg(), "-hide_banner", "-loglevel", "error", "-y"]
-    stdin = {"input": data} if data is not None else {"stdin": subprocess.DEVNULL}
-    try:
-        result = subprocess.run(start + list(arguments), capture_output=True, **stdin)
-    except OSError as error:
-        raise UserError(f"{start[0]}: cannot be run as ffmpeg: {error}") from None
-    lines = result.stderr.decode(errors="replace").strip().splitlines()
-    if log is not None:
-        log += lines
-    if result.returncode:
-        complaints = [line for line in lines if not line.startswith(NO_COMPLAINTS)] or ["no message"]
-        raise UserError(f"ffmpeg failed ({result.returncode}): {complaints[-1]}")
-    return result.stdout

@@ -21,7 +21,7 @@ from benchmark.clock import in_turn, ratio, stopwatch
 from dataset.index import Clip, path_frame
 from dataset.music import MUSICMixDataset
 from dataset.preprocess.convert import Settings, convert
-from utils import run_ffmpeg
+from media import run_ffmpeg
 
 WIDTH, HEIGHT = 640, 360  # pixels
 FPS = 8  # frames/s

@@ -8,7 +8,9 @@ import os
 import numpy as np
 import soundfile
 
-from utils import UserError, file_url, run_ffmpeg
+import limits
+from media import media_input, open_regular, run_ffmpeg
+from utils import UserError
 
 MARGIN = 256  # samples at the target rate, read on each side for the resampler to settle
 MARGIN_MP3 = 8192  # the same for mp3: after a seek, the decoder needs some packets to recover
@@ -42,7 +44,8 @@ def sound_seconds(path):
 def _sound(path):
     """Open an audio file; errors become a UserError."""
     try:
-        with open(path, "rb") as stream, _open_sound(stream) as file:
+        with open_regular(path) as stream, _open_sound(stream) as file:
+            _check_header(file)
             yield file
             return
     except soundfile.LibsndfileError as error:
@@ -61,10 +64,23 @@ def _open_sound(stream):
         return file
     # libsndfile estimates the length from the first packet's bit rate and stops there: far too early if the
     # rate varies. Only streaming encoders write such files; they are decoded whole.
+    _check_header(file)
     file.close()
-    return soundfile.SoundFile(
-        io.BytesIO(run_ffmpeg(["-i", file_url(stream.name), "-c:a", "pcm_s16le", "-f", "wav", "-"]))
-    )
+    wav = ["-c:a", "pcm_s16le", "-fs", str(limits.FFMPEG_PIPE_BYTES), "-f", "wav", "-"]
+    data = run_ffmpeg([*media_input(stream.name), *wav])
+    if len(data) >= limits.FFMPEG_PIPE_BYTES:
+        raise UserError("has no length and is too long to be decoded (SOP_FFMPEG_PIPE_BYTES)")
+    return soundfile.SoundFile(io.BytesIO(data))
+
+
+def _check_header(file):
+    """Raise UserError if a sound has more channels or samples/s than a window of it should cost in memory."""
+    for what, value, most in (
+        ("channels", file.channels, limits.MAX_CHANNELS),
+        ("samples/s", file.samplerate, limits.MAX_RATE),
+    ):
+        if value > most:
+            raise UserError(f"{value} {what}, expected at most {most}")
 
 
 def _tells_length(path):

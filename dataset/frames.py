@@ -5,7 +5,6 @@ images. torch resizes five times as fast as PIL, to the same pixels within 2 of 
 they are on the device.
 """
 
-import contextlib
 import os
 from typing import NamedTuple
 
@@ -15,13 +14,15 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, UnidentifiedImageError
 
+import limits
 from dataset.index import path_frame
+from media import open_regular
 from utils import UserError
 
 OVERSIZE = 1.1  # in training, frames are resized to this multiple of the crop's size
 FORMATS = "JPEG", "PNG", "GIF", "BMP", "WEBP"  # by content; some of PIL's other formats run programs
 MAX_ASPECT = 100  # longer side / shorter side; resized, a thinner image may not fit in memory
-MAX_JPEG = 1 << 26  # pixels; larger images go to PIL, which has its own limits
+Image.MAX_IMAGE_PIXELS = None  # limits.MAX_PIXELS instead, see `_check_size`
 SCALES = 1, 2, 4, 8  # JPEGs are decoded at 1/scale; the ratios in between are slower than full size
 
 
@@ -41,17 +42,22 @@ def draw_crop(rng):
     return Crop(rng.random(), rng.random(), bool(rng.random() < 0.5))
 
 
-def read_clip(folder, numbers, size, crop=None, out=None):
+class _LeftToPil(ValueError):
+    """A picture that simplejpeg does not decode, though it may be whole."""
+
+
+def read_clip(folder, numbers, size, crop=None, out=None, damaged=None):
     """Read frames `numbers` of `folder` as uint8 [3, T, size, size], into `out` if given.
 
     crop: None resizes the shorter side to `size` (bicubic) and crops the centre; a `Crop` resizes it to
-    int(1.1 * size) and crops there. Transparency and EXIF orientation are ignored. Raises UserError, naming
-    the file, if a frame cannot be read.
+    int(1.1 * size) and crops there. Transparency and EXIF orientation are ignored. damaged: a list to which
+    the decoder's complaints are added, each with the file. Raises UserError, naming the file, if a frame
+    cannot be read.
     """
     side = size if crop is None else int(OVERSIZE * size)
     clip = np.empty((3, len(numbers), size, size), np.uint8) if out is None else out
     for t, number in enumerate(numbers):
-        pixels, size_whole = read_pixels(path_frame(folder, number), side)
+        pixels, size_whole = read_pixels(path_frame(folder, number), side, damaged)
         clip[:, t] = _resize_and_cut(pixels, size_whole, size, crop or CENTRE)
     return clip
 
@@ -70,16 +76,26 @@ def open_picture(path):
     return _read(path, _to_rgb)
 
 
-def read_pixels(path, side):
+def read_pixels(path, side, damaged=None):
     """Decode an image for resizing: uint8 [1, 4, H, W], whose last channel is unused, and the target size.
 
     side: pixels of the shorter side after resizing; the target size is (height, width). JPEGs much larger
-    than that are decoded at a reduced scale whose shorter side is still at least as long. Raises UserError,
-    naming the file, if it cannot be read.
+    than that are decoded at a reduced scale whose shorter side is still at least as long. damaged: see
+    `read_clip`. Raises UserError, naming the file, if it cannot be read.
     """
-    with contextlib.suppress(OSError, ValueError):  # PIL tolerates the error, or describes it better
+    complaint = None
+    try:
         return _decode_jpeg(path, side)
-    return _read(path, lambda picture: _decode(picture, side))
+    except (OSError, _LeftToPil):
+        pass
+    except ValueError as error:
+        complaint = f"{path}: {error}"
+    pixels = _read(
+        path, lambda picture: _decode(picture, side)
+    )  # tolerates the error, or describes it better
+    if complaint and damaged is not None:
+        damaged.append(complaint)
+    return pixels
 
 
 def _resize_and_cut(pixels, size, size_part, crop):
@@ -107,15 +123,18 @@ def _scaled(size, side):
 def _decode_jpeg(path, side):
     """`read_pixels` for JPEGs that simplejpeg decodes to the same pixels as PIL.
 
-    Raises OSError or ValueError for damaged files, and for all that is better left to PIL.
+    Raises ValueError for damaged files, OSError or _LeftToPil for all that is better left to PIL.
     """
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         data = file.read()
-    height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError as error:  # perhaps another format
+        raise _LeftToPil from error
     short = min(height, width)
-    thin, large = max(height, width) > MAX_ASPECT * short, height * width > MAX_JPEG
+    thin, large = max(height, width) > MAX_ASPECT * short, height * width > limits.MAX_PIXELS
     if thin or large or colours not in ("YCbCr", "Gray"):
-        raise ValueError("left to PIL")
+        raise _LeftToPil
     scale = max(scale for scale in SCALES if scale == 1 or short >= scale * side)
     least = {"min_height": -(-height // scale), "min_width": -(-width // scale)}
     pixels = simplejpeg.decode_jpeg(data, "RGBX", **least)
@@ -142,13 +161,19 @@ def _to_rgb(picture):
     return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
+def _check_size(width, height):
+    """Raise ValueError for a picture that may not fit in memory, by its header."""
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise ValueError(f"{width} × {height} pixels, expected at most 1 : {MAX_ASPECT}")
+    if width * height > limits.MAX_PIXELS:
+        raise ValueError(f"{width} × {height} pixels, expected at most {limits.MAX_PIXELS} (SOP_MAX_PIXELS)")
+
+
 def _read(path, use):
     """`use(image)` of the image in a file; errors become a UserError."""
     try:
-        with Image.open(path, formats=FORMATS) as picture:
-            if max(picture.size) > MAX_ASPECT * min(picture.size):
-                width, height = picture.size
-                raise ValueError(f"{width} × {height} pixels, expected at most 1 : {MAX_ASPECT}")
+        with open_regular(path) as file, Image.open(file, formats=FORMATS) as picture:
+            _check_size(*picture.size)
             return use(picture)
     except FileNotFoundError:
         remark = "" if os.path.isdir(os.path.dirname(path)) else ", and no such folder"

@@ -8,6 +8,7 @@ import os
 import re
 from typing import NamedTuple
 
+import limits
 from utils import UserError, replacing, walk
 
 NUM_COLUMNS = 3  # per clip
@@ -15,6 +16,7 @@ ERRORS = "surrogateescape"  # preserves the bytes of file names that are not UTF
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v")
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")  # that can stand for a video, with a sound
 AUDIO_SUFFIXES = (".wav", ".mp3")  # the first is preferred
+NUMBER = re.compile("[0-9]{1,18}")  # more digits overflow
 SUFFIXES = re.compile(f"({'|'.join(map(re.escape, VIDEO_SUFFIXES + AUDIO_SUFFIXES))})+\\Z", re.IGNORECASE)
 
 
@@ -125,8 +127,14 @@ def _parse_clip(where, columns):
     path_audio, path_frames, count = (column.strip() for column in columns)
     if not (path_audio and path_frames):
         raise UserError(f"{where}: expected two paths, found an empty one")
-    if not (count.isdecimal() and int(count) > 0):
-        raise UserError(f"{where}: expected a number of frames above 0, found {count!r}")
+    if "\0" in path_audio + path_frames:
+        raise UserError(f"{where}: expected two paths, found a null character")
+    if not (NUMBER.fullmatch(count) and int(count) > 0):
+        raise UserError(f"{where}: expected a number of frames above 0, found {count[:30]!r}")
+    if int(count) > limits.MAX_FRAMES:
+        raise UserError(
+            f"{where}: expected at most {limits.MAX_FRAMES} frames (SOP_MAX_FRAMES), found {count}"
+        )
     return Clip(path_audio, path_frames, int(count))
 
 

@@ -81,14 +81,16 @@ class Ledger:
             return {}
         except OSError as error:
             raise UserError(f"{self.path}: cannot be read: {error}") from None
-        lines = csv.reader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
-        header = next(lines, None)
-        if header is not None and tuple(header) != self.columns:
-            raise UserError(
-                f"{self.path}: expected the columns {','.join(self.columns)}, found {','.join(header)}"
-            )
+        whole = text[: text.rfind("\n") + 1] or text  # without any line's end, it is no table of ours
+        try:
+            lines = list(csv.reader(io.StringIO(whole, newline="")))
+        except csv.Error as error:
+            raise UserError(f"{self.path}: cannot be read as a table: {error}") from None
+        if lines and tuple(lines[0]) != self.columns:
+            found = " ".join(",".join(lines[0]).split())[:100]
+            raise UserError(f"{self.path}: expected the columns {','.join(self.columns)}, found {found}")
         rows = (
-            dict(zip(self.columns, line, strict=True)) for line in lines if len(line) == len(self.columns)
+            dict(zip(self.columns, line, strict=True)) for line in lines[1:] if len(line) == len(self.columns)
         )
         return {self._key(row): row for row in rows}
 

@@ -38,10 +38,11 @@ class MUSICMixDataset(Dataset):
     """Mixtures of the clips of an index.
 
     An item is {mix [L], sources [N, L] float32, already divided by N; frames uint8 [N, 3, T, H, W]; info}.
-    `info` holds the item's index, the numbers of its clips in the list, their centre frames, and failures as
-    (clip name, reason). In training, an unreadable clip is replaced by another; in evaluation, the item is
-    then `info` alone. With `checksums`, `info` in evaluation also holds {"sound", "pictures", "file"} of each
-    clip: checksums of its window and frames as decoded, and of its sound file.
+    `info` holds the item's index, the numbers of its clips in the list, their centre frames, failures and
+    complaints about damaged pictures as (clip name, reason). In training, an unreadable clip is replaced by
+    another; in evaluation, the item is then `info` alone. With `checksums`, `info` in evaluation also holds
+    {"sound", "pictures", "file"} of each clip: checksums of its window and frames as decoded, and of its
+    sound file.
 
     clips: a sequence of `dataset.index.Clip`. train: random moments, volumes and crops, and `repeats` passes
     over the list per epoch (0: enough for about 1,000 items); otherwise the middle of each clip, and at most
@@ -132,7 +133,7 @@ class MUSICMixDataset(Dataset):
     def __getitem__(self, index):
         rng, draws = self._generators(index)
         rng_speed = np.random.default_rng([self.seed, int(self._epoch), index, SPEED_STREAM])
-        picked, centres, failures = [], [], []
+        picked, centres, failures, damaged = [], [], [], []
         waves, frames = self._allocate()
         while len(picked) < self.sampling.num_mix:
             number = self._pick(index, picked, failures, rng, draws)
@@ -142,14 +143,16 @@ class MUSICMixDataset(Dataset):
             try:
                 place = len(picked)
                 speed = 2 ** (rng_speed.uniform(-1, 1) * self.semitones / 12)
-                centres.append(self._load(number, speed, rng, waves[place], frames[place, ...]))
+                complaints = []
+                centres.append(self._load(number, speed, rng, waves[place], frames[place, ...], complaints))
+                damaged += [(self.clips[number].name, complaint) for complaint in complaints]
                 picked.append(number)
             except UserError as error:
                 failures.append((number, str(error)))
                 if not self.train or len(failures) > MAX_FAILURES:
                     break
         named = [(self.clips[number].name, reason) for number, reason in failures]
-        info = {"index": index, "clips": picked, "centres": centres, "failures": named}
+        info = {"index": index, "clips": picked, "centres": centres, "failures": named, "damaged": damaged}
         if self.checksums:
             info["checksums"] = [self._sums(*each) for each in zip(picked, waves, frames, strict=False)]
         if len(picked) < self.sampling.num_mix:
@@ -225,8 +228,11 @@ class MUSICMixDataset(Dataset):
             return waves, np.empty(s.num_mix, np.int64)
         return waves, np.empty((s.num_mix, 3, s.num_frames, s.img_size, s.img_size), np.uint8)
 
-    def _load(self, number, speed, rng, wave, frames):
-        """Fill `wave` [L] and `frames` [3, T, H, W] (a view: []) from a clip; returns its centre frame."""
+    def _load(self, number, speed, rng, wave, frames, damaged):
+        """Fill `wave` [L] and `frames` [3, T, H, W] (a view: []) from a clip; returns its centre frame.
+
+        damaged: see `read_clip`.
+        """
         if self.gives_views and number in self.unreadable:
             raise UserError(self.unreadable[number])
         s, clip = self.sampling, self.clips[number]
@@ -241,7 +247,7 @@ class MUSICMixDataset(Dataset):
             frames[...] = number * self.views + int(crop.x * self.views)
             return centre
         numbers = _frame_numbers(centre, s.num_frames, s.stride_frames, clip.num_frames)
-        read_clip(clip.path_frames, numbers, s.img_size, crop, frames)
+        read_clip(clip.path_frames, numbers, s.img_size, crop, frames, damaged)
         return centre
 
     def _sums(self, number, wave, frames):

@@ -49,6 +49,20 @@ AT_LEAST = {  # smallest allowed value
     "save_minutes": 0,
 }
 SAME = "same"  # --val_pairs: two videos of one category
+AT_MOST = {  # largest allowed value: far above what is sensible, and below what exhausts the memory at once
+    "num_mix": 16,
+    "num_channels": 4096,
+    "ngf": 1024,
+    "depth_sound": 100,
+    "num_frames": 1000,
+    "stride_frames": 100_000,
+    "frameRate": 1000,
+    "imgSize": 4096,
+    "audLen": 1 << 26,
+    "audRate": 384_000,
+    "stft_frame": 1 << 20,
+    "mask_thres": 1000,
+}
 AUTO = "auto"  # --num_sources of separate.py: find how many there are
 FILE_OPTIONS = "options.json"  # the run's options, saved next to its weights
 # Options that define a checkpoint's networks and their input: evaluation reads them from the run's own
@@ -85,6 +99,9 @@ def check_values(parser, args, gpus_present):
         value = getattr(args, key)
         if value is not None and not value >= least:  # also refuses NaN
             parser.error(f"--{key}: expected {least} or more, found {value}")
+    for key, most in AT_MOST.items():
+        if getattr(args, key) > most:
+            parser.error(f"--{key}: expected {most} or less, found {getattr(args, key)}")
     if gpus_present is not None and args.num_gpus > gpus_present:
         each = "; each torchrun process uses one" if args.num_processes > 1 else ""
         parser.error(f"--num_gpus: {args.num_gpus} requested, {gpus_present} found{each}; 0 uses the CPU")
@@ -327,7 +344,7 @@ def read_options(folder):
             saved = json.load(file)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not the options of a run: {error}") from None
     if not isinstance(saved, dict):
         raise UserError(f"{path}: not the options of a run: expected {{name: value}}, found {saved!r}")

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from media import file_url, run_ffmpeg
 from pages.media import (
     COLOURS_ENERGY,
     COLOURS_SOUND,
@@ -30,7 +31,7 @@ from pages.media import (
     write_picture,
 )
 from pages.render import render
-from utils import file_url, replacing, run_ffmpeg
+from utils import replacing
 
 CHUNK_SECONDS = 20  # of sound in one script
 FADE_SECONDS = 0.1  # overlap of neighbouring chunks, which are cross-faded

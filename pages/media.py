@@ -14,6 +14,7 @@ import scipy.fft
 import soundfile
 from PIL import Image
 
+import media
 import utils
 
 MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)  # samples/s that MP3 supports
@@ -48,7 +49,7 @@ def write_sound(path, wav, rate):
         divisor = math.gcd(known, rate)
         wav, rate = signal.resample_poly(wav, known // divisor, rate // divisor), known
     coding = {"format": "MP3", "compression_level": MP3_COMPRESSION, "bitrate_mode": "CONSTANT"}
-    with utils.replacing(path) as temporary:
+    with utils.replacing(path) as temporary, media.writing_sound(path):
         soundfile.write(os.fsencode(temporary), wav, rate, **coding)  # of str, soundfile takes only UTF-8
 
 
@@ -61,13 +62,14 @@ def write_video(path, frames, fps, wav, rate):
     size = f"{even.shape[2]}x{even.shape[1]}"
     with tempfile.TemporaryDirectory() as folder, utils.replacing(path) as temporary:
         path_wav = os.path.join(folder, "sound.wav")
-        soundfile.write(path_wav, np.clip(wav, -1, 1), rate)
+        with media.writing_sound(path_wav):
+            soundfile.write(path_wav, np.clip(wav, -1, 1), rate)
         pictures = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", f"{fps:g}", "-i", "pipe:0"]
         gop = str(max(1, round(fps * H264_GOP_SECONDS)))
         coding = ["-c:v", "libx264", "-preset", "veryfast", "-crf", str(H264_CRF), "-g", gop, "-threads", "1"]
         sound = ["-i", path_wav, "-c:a", "aac", "-b:a", AAC_BITRATE]
         layout = ["-pix_fmt", "yuv420p", "-movflags", "+faststart"]
-        utils.run_ffmpeg(
+        media.run_ffmpeg(
             [*pictures, *sound[:2], *coding, *sound[2:], *layout, temporary], np.ascontiguousarray(even).data
         )
 

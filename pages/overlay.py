@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
+import media
 import utils
 from pages.media import AAC_BITRATE, COLOURS_ENERGY, ENERGY_ALPHA, H264_CRF
 
@@ -36,7 +37,7 @@ def embedding_maps(colours, num_frames):
 def encode_sound(path, path_encoded):
     """Encode a sound for overlay videos: AAC in an .m4a file."""
     coding = ["-c:a", "aac", "-b:a", AAC_BITRATE, "-ac", "2"]
-    utils.run_ffmpeg(["-i", utils.file_url(path), *coding, utils.file_url(path_encoded)])
+    media.run_ffmpeg(["-i", media.file_url(path), *coding, media.file_url(path_encoded)])
 
 
 def write_overlay(path, frames, fps, maps, path_sound):
@@ -47,14 +48,14 @@ def write_overlay(path, frames, fps, maps, path_sound):
     with Image.open(os.path.join(frames, "000001.jpg")) as picture:
         width, height = (length // 2 * 2 or 2 for length in picture.size)
     rows, columns = maps.shape[1:3]
-    pattern = utils.file_url(frames).replace("%", "%%") + "/%06d.jpg"
+    pattern = media.file_url(frames).replace("%", "%%") + "/%06d.jpg"
     pictures = ["-framerate", f"{fps:g}", "-i", pattern]
     raw = ["-f", "rawvideo", "-pix_fmt", "rgba", "-s", f"{columns}x{rows}", "-r", f"{fps:g}", "-i", "pipe:0"]
     size = f"{width}:{height}"
     graph = f"[0]scale={size}[p];[1]scale={size}:flags=bicubic[m];[p][m]overlay,format=yuv420p[v]"
     coding = ["-c:v", "libx264", "-preset", "veryfast", "-crf", str(H264_CRF), "-c:a", "copy"]
-    sound = ["-i", utils.file_url(path_sound)]
+    sound = ["-i", media.file_url(path_sound)]
     layout = ["-map", "[v]", "-map", "2:a", *coding, "-movflags", "+faststart"]
     with utils.replacing(path) as temporary:
-        arguments = [*pictures, *raw, *sound, "-filter_complex", graph, *layout, utils.file_url(temporary)]
-        utils.run_ffmpeg(arguments, data=np.ascontiguousarray(maps).data)
+        arguments = [*pictures, *raw, *sound, "-filter_complex", graph, *layout, media.file_url(temporary)]
+        media.run_ffmpeg(arguments, data=np.ascontiguousarray(maps).data)

@@ -13,10 +13,11 @@ import separate
 from dataset.demo import __main__ as demo
 from dataset.download import __main__ as download
 from dataset.preprocess import __main__ as preprocess
+from media import run_ffmpeg
 from models import download_weights
 from tests.helpers import SMALL
 from tests.videos import make_video, tone
-from utils import run_ffmpeg, save_json
+from utils import save_json
 
 LOG_LINE = re.compile(r"\d\d:\d\d:\d\d ")  # what a command does, before it finds the mistake
 COMMANDS = {

@@ -15,10 +15,11 @@ from PIL import Image
 
 import separate
 from engine.separation.places import cells_of
+from media import run_ffmpeg
 from pages.overlay import energy_maps
 from tests.helpers import NETWORKS, PROJECT, make_checkpoint
 from tests.videos import make_video, remux, tone
-from utils import UserError, run_ffmpeg
+from utils import UserError
 
 SHARED_FILES = (
     "residual.wav heatmap.mp4 embeddings.mp4 separated.json index.html video.mp4 thumbnail.jpg".split()

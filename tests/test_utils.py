@@ -12,20 +12,9 @@ import threading
 import pytest
 
 import utils
+from media import path_ffmpeg, run_ffmpeg
 from tests.helpers import PROJECT
-from utils import (
-    Progress,
-    UserError,
-    command,
-    duration,
-    path_ffmpeg,
-    progress,
-    replacing,
-    run_ffmpeg,
-    save_json,
-    walk,
-    watch_progress,
-)
+from utils import Progress, UserError, command, duration, progress, replacing, save_json, walk, watch_progress
 
 # ---- progress
 

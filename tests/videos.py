@@ -5,7 +5,7 @@ import os
 import numpy as np
 import soundfile
 
-from utils import run_ffmpeg
+from media import run_ffmpeg
 
 WIDTH, HEIGHT = 64, 48  # pixels
 SOUND_RATE = 44100  # Hz
@@ -59,9 +59,9 @@ BAD = {
     "no picture.mp4": (["-vn"], "no readable video track"),
     "bad sound.mp4": (["-bsf:a", "noise=amount=20"], "no readable audio track"),
     "bad picture.mp4": (["-bsf:v", "noise=amount=3"], "no readable video track"),
-    "still.mp4": (["-frames:v", "1", "-an", "-f", "mjpeg", "-c:v", "mjpeg"], "no readable audio track"),
+    "still.mp4": (["-frames:v", "1", "-an", "-f", "mjpeg", "-c:v", "mjpeg"], "cannot be read as a video"),
     "sound alone.mp4": (["-vn", "-c:a", "pcm_s16le", "-f", "wav"], "no readable video track"),
-    "bare track.mp4": (["-an", "-f", "h264"], "no readable audio track"),
+    "bare track.mp4": (["-an", "-f", "h264"], "cannot be read as a video"),
 }
 BAD_BYTES = {
     "empty.mov": b"",

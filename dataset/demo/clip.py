@@ -14,7 +14,8 @@ from dataset.demo.picture import FRAME_RATE, HEIGHT, WIDTH, Film
 from dataset.demo.score import compose
 from dataset.demo.sound import perform
 from dataset.demo.soundfont import AUDIO_RATE
-from utils import UserError, path_ffmpeg, replacing, save_json
+from media import path_ffmpeg, writing_sound
+from utils import UserError, replacing, save_json
 
 ID_LENGTH = 11
 ID_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
@@ -83,7 +84,8 @@ class Task(NamedTuple):
 
     def _write_tracks(self, tracks):
         for letter, track in zip(self.letters, tracks, strict=False):
-            with replacing(f"{self.stem}.{letter}.wav") as temporary:
+            path = f"{self.stem}.{letter}.wav"
+            with replacing(path) as temporary, writing_sound(path):
                 soundfile.write(temporary, track, AUDIO_RATE, subtype="PCM_16")
 
     def _write_truth(self, boxes):
@@ -99,7 +101,8 @@ class Task(NamedTuple):
     def _write_video(self, film, sound):
         with replacing(f"{self.stem}.mp4") as temporary, tempfile.TemporaryDirectory() as folder:
             path_sound = os.path.join(folder, "sound.wav")
-            soundfile.write(path_sound, sound, AUDIO_RATE, subtype="PCM_16")
+            with writing_sound(path_sound):
+                soundfile.write(path_sound, sound, AUDIO_RATE, subtype="PCM_16")
             encode(film, path_sound, temporary)
 
 

@@ -9,8 +9,10 @@ import socket
 import urllib.error
 from typing import NamedTuple
 
+import limits
 from dataset.download.video_list import FAILED, GONE
-from utils import UserError, path_ffmpeg
+from media import path_ffmpeg
+from utils import UserError
 
 # Functions import yt-dlp, which takes a second, so that --help and mistakes are answered at once.
 
@@ -18,6 +20,7 @@ URL_TEMPLATE = "https://www.youtube.com/watch?v={id}"
 FORMAT = "bv*+ba/b"  # the best by this order; res is the shorter side of a frame:
 FORMAT_ORDER = ["res:480", "ext:mp4:m4a", "vcodec:h264"]
 JS_RUNTIMES = ("deno", "node")  # YouTube needs one; yt-dlp uses whichever is installed
+SAFE_INPUT = ["-protocol_whitelist", "file", "-format_whitelist", limits.CONTAINERS]  # of ffmpeg
 MAX_REASON = 200  # characters
 REFUSED, UNREACHABLE, BROKEN, FULL = "refused", "unreachable", "broken", "full"  # kinds of FAILED
 STATUS_KINDS = {403: REFUSED, 404: GONE, 408: BROKEN, 410: GONE, 429: REFUSED, 451: GONE}  # 5xx: BROKEN
@@ -130,6 +133,15 @@ def _seconds(text):
     return float(text) if text and text.isdecimal() else 0.0
 
 
+def _arguments_of_ffmpeg():
+    """yt-dlp's postprocessor_args that make all of its steps with ffmpeg read safe files only."""
+    from yt_dlp.postprocessor import ffmpeg
+
+    steps = [each for each in vars(ffmpeg).values() if isinstance(each, type)]
+    steps = [each for each in steps if issubclass(each, ffmpeg.FFmpegPostProcessor)]
+    return {f"{each.pp_key().lower()}+ffmpeg_i": SAFE_INPUT for each in steps}
+
+
 class Sink:
     """The logger of yt-dlp: nothing goes to stdout; each warning is logged once, not once per video."""
 
@@ -173,6 +185,10 @@ class Client:
                 "skip_unavailable_fragments": False,
                 "js_runtimes": {name: {} for name in JS_RUNTIMES},
                 "progress_hooks": [self._abort],
+                "nocheckcertificate": False,
+                "enable_file_urls": False,
+                # A file from the server may be a playlist of local files, whatever its name.
+                "postprocessor_args": _arguments_of_ffmpeg(),
                 "noplaylist": True,
                 "cachedir": False,
                 "quiet": True,
@@ -203,7 +219,10 @@ class Client:
         """Close the connections."""
         self._ydl.close()
 
-    def _abort(self, _):
+    def _abort(self, status):
+        size = max(status.get(key) or 0 for key in ("downloaded_bytes", "total_bytes"))
+        if size > limits.MAX_VIDEO_BYTES:
+            raise UserError(f"larger than {limits.MAX_VIDEO_BYTES} bytes (SOP_MAX_VIDEO_BYTES)")
         if self._halt.is_set():
             from yt_dlp.utils import DownloadCancelled
 

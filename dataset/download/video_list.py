@@ -11,13 +11,15 @@ import logging
 import os
 import re
 import shutil
-import urllib.request
 from collections import Counter
 from datetime import datetime, timezone
 from typing import NamedTuple
 
+import limits
 from dataset.ledger import Ledger
-from utils import UserError, file_url, replacing, run_ffmpeg
+from media import media_input, run_ffmpeg
+from utils import UserError, replacing
+from web import open_url
 
 BASE_URL = "https://raw.githubusercontent.com/roudimit/MUSIC_dataset/HEAD"
 PUBLISHED = {
@@ -127,7 +129,7 @@ def _check_video(path):
     if not os.path.getsize(path):
         raise UserError("the file is empty")
     try:
-        run_ffmpeg(["-i", file_url(path), "-map", "0:V:0", "-t", "1", "-f", "null", "-"])
+        run_ffmpeg([*media_input(path), "-map", "0:V:0", "-t", "1", "-f", "null", "-"])
     except UserError as error:
         raise UserError(f"cannot be read as a video: {error}") from None
 
@@ -142,8 +144,10 @@ def fetch(name, folder, base_url=BASE_URL, timeout=30):
         return path
     url = f"{base_url.rstrip('/')}/{PUBLISHED[name]}"
     try:
-        with urllib.request.urlopen(url, timeout=timeout) as response:
-            data = response.read()
+        with open_url(url, timeout) as response:
+            data = response.read(limits.MAX_LIST_BYTES + 1)
+        if len(data) > limits.MAX_LIST_BYTES:
+            raise UserError(f"larger than {limits.MAX_LIST_BYTES} bytes (SOP_MAX_LIST_BYTES)")
         _parse(data, url)
     except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a UserError or no URL
         advice = "download the file yourself and pass it with --list"

@@ -25,7 +25,8 @@ from dataset.index import find_videos, strip_suffixes
 from dataset.ledger import Ledger
 from dataset.preprocess.benchmark import benchmark
 from dataset.preprocess.convert import Settings, convert
-from utils import Parser, UserError, command, progress, run_ffmpeg, set_up_logging
+from media import run_ffmpeg
+from utils import Parser, UserError, command, progress, set_up_logging
 
 EXAMPLES = """
 python -m dataset.preprocess

@@ -8,7 +8,8 @@ from itertools import repeat
 from statistics import median
 
 from dataset.preprocess.convert import JPEG_QUALITY, Settings, convert
-from utils import file_url, progress, run_ffmpeg
+from media import file_url, media_input, run_ffmpeg
+from utils import progress
 
 MAX_VIDEOS = 12  # sampled evenly from all videos
 ROUNDS = 5
@@ -49,7 +50,7 @@ def _one_pass(video, folder, settings):
 
 
 def _two_calls(video, folder, settings):
-    source, out = ["-i", file_url(video)], file_url(folder)
+    source, out = media_input(video), file_url(folder)
     pictures = ["-r", str(settings.fps), "-q:v", str(JPEG_QUALITY), f"{out}/%06d.jpg"]
     run_ffmpeg([*source, *pictures], ffmpeg=settings.ffmpeg)
     run_ffmpeg(

@@ -8,26 +8,28 @@ a record, from older pipelines, are kept.
 import contextlib
 import json
 import os
-import re
 import shutil
 import tempfile
 from typing import NamedTuple
 
 import soundfile
 
+import limits
 from dataset.index import path_frame
-from utils import UserError, file_url, run_ffmpeg, save_json
+from dataset.preprocess.probe import LOG, PROBE_SECONDS, claimed_seconds, damage, read_header
+from media import file_url, media_input, run_ffmpeg, writing_sound
+from utils import UserError, save_json
 
 JPEG_QUALITY = 3  # ffmpeg's scale: 2 is best, 31 worst
 MAX_CHANNELS = 8  # of an audio track; they are averaged
 MAX_DAMAGED = 0.05  # fraction of a track that may be missing or fail to decode
-MAX_SECONDS = 4 * 3600  # of a video; with broken timestamps, copies of one frame would fill the disk
+SLACK = 1.05, 10  # outputs end after this factor of the video's length, plus seconds, see `_longest`
 MAX_MISMATCH = 0.25  # seconds; if frames and audio differ more in length, the longer is trimmed
 VIDEO_TRACK, AUDIO_TRACK = "0:V:0", "0:a:0"  # ffmpeg's stream specifiers; capital V excludes cover art
 SHORT_SIDE = 246  # pixels: the size from which training crops 224, so that it never resizes
 FILE_STAMP = ".preprocess.json"  # in a frames folder: how the frames were made
 STAMP_KEYS = {"settings", "frames", "samples", "note"}
-DURATION = re.compile(r"^ +Duration: (\d+):(\d+):([\d.]+),")
+SECONDS_PER_SECOND = 60  # processor time per second of video that converting may take
 
 
 class Settings(NamedTuple):
@@ -68,8 +70,11 @@ def convert(path_video, path_frames, path_audio, staging, settings=None):
         new_frames = os.path.join(work, "frames") if "frames" in missing else None
         new_audio = os.path.join(work, "sound.wav") if "audio" in missing else None
         if missing:
-            claimed = _run(path_video, new_frames, new_audio, wanted.audio, settings)
-            note = _fit(new_frames or path_frames, new_audio or path_audio, claimed, settings.fps, not found)
+            longest = _longest(read_header(path_video, settings.ffmpeg))
+            log = _run(path_video, new_frames, new_audio, wanted.audio, settings, longest)
+            outputs = new_frames or path_frames, new_audio or path_audio
+            trimmed = _fit(*outputs, claimed_seconds(log), longest, settings.fps, not found)
+            note = "; ".join(filter(None, [trimmed, damage(log)]))
         if new_frames:
             num_samples = _length(new_audio or path_audio)[0]
             stamp = {"settings": wanted.frames, "frames": count_frames(new_frames), "samples": num_samples}
@@ -155,36 +160,37 @@ def _put(new, path, work):
         os.replace(new, path)
 
 
-def _run(path_video, folder, path_audio, stamp_audio, settings):
-    """Make the outputs that are not None. Returns the duration by the video's header, seconds."""
+def _longest(seconds):
+    """Seconds that outputs of a video of `seconds` may have; 0: unknown.
+
+    With broken timestamps, copies of one frame would fill the disk.
+    """
+    factor, more = SLACK
+    return min(limits.MAX_SECONDS, factor * seconds + more) if seconds else limits.MAX_SECONDS
+
+
+def _run(path_video, folder, path_audio, stamp_audio, settings, longest):
+    """Make the outputs that are not None, of `longest` seconds at most. Returns ffmpeg's log."""
     outputs = []
     if folder:
         os.mkdir(folder)
-        outputs += _frames_output(folder, settings)
+        outputs += _frames_output(folder, settings, longest)
     if path_audio:
-        outputs += _audio_output(path_audio, settings.rate, stamp_audio)
-    # A text file named .mp4 may be a playlist of URLs: only files may be opened.
-    start = f"-loglevel info -nostats -protocol_whitelist file -max_error_rate {MAX_DAMAGED}".split()
+        outputs += _audio_output(path_audio, settings.rate, stamp_audio, longest)
+    start = [*LOG, "-max_error_rate", str(MAX_DAMAGED)]
     # One thread per video, as parallel jobs keep all cores busy. Not deblocking non-reference frames
     # saves a tenth of the time.
-    decoding = "-threads 1 -skip_loop_filter noref -reinit_filter:v 0 -i".split()
+    decoding = [*"-threads 1 -skip_loop_filter noref -reinit_filter:v 0".split(), *media_input(path_video)]
     log = []
     try:
-        run_ffmpeg([*start, *decoding, file_url(path_video), *outputs], log=log, ffmpeg=settings.ffmpeg)
+        seconds = SECONDS_PER_SECOND * longest
+        run_ffmpeg([*start, *decoding, *outputs], log=log, ffmpeg=settings.ffmpeg, seconds=seconds)
     except UserError as error:
         raise UserError(_reason(path_video, error, settings.ffmpeg)) from None
-    return _claimed_seconds(log)
+    return log
 
 
-def _claimed_seconds(log):
-    """The duration that ffmpeg read in the video's header, seconds; 0 if there is none."""
-    for match in filter(None, map(DURATION.match, log)):
-        hours, minutes, seconds = match.groups()
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-    return 0
-
-
-def _frames_output(folder, settings):
+def _frames_output(folder, settings, longest):
     # round=down maps the frame at time t to output frame floor(t * fps) + 1, and each output frame shows the
     # last one mapped to it or before it: what starts at t first appears in the output frame nearest to t.
     # start_time=0: a track that starts late is padded with its first frame.
@@ -197,16 +203,16 @@ def _frames_output(folder, settings):
         filters += f",scale={size}:out_range=full,setsar=1"
     pattern = os.path.join(file_url(folder).replace("%", "%%"), "%06d.jpg")
     coding = ["-q:v", str(JPEG_QUALITY), "-huffman", "default", "-threads", "1"]
-    return ["-map", VIDEO_TRACK, "-vf", filters, *coding, "-t", str(MAX_SECONDS), pattern]
+    return ["-map", VIDEO_TRACK, "-vf", filters, *coding, "-t", f"{longest:.3f}", pattern]
 
 
-def _audio_output(path, rate, stamp):
+def _audio_output(path, rate, stamp, longest):
     # `-ac 1` makes tracks decoded to floats 1.41 times too loud; pan's `<` averages the channels that exist.
     # aresample fills gaps and a late start with silence, so that audio and frames stay in sync.
     channels = "+".join(f"c{number}" for number in range(MAX_CHANNELS))
     filters = f"pan=mono|c0<{channels},aresample={rate}:async=1:first_pts=0"
     coding = ["-c:a", "pcm_s16le", "-map_metadata", "-1", "-metadata", f"comment={json.dumps(stamp)}"]
-    return ["-map", AUDIO_TRACK, "-af", filters, *coding, "-t", str(MAX_SECONDS), "-f", "wav", file_url(path)]
+    return ["-map", AUDIO_TRACK, "-af", filters, *coding, "-t", f"{longest:.3f}", "-f", "wav", file_url(path)]
 
 
 def check_video(path):
@@ -215,6 +221,7 @@ def check_video(path):
         raise UserError("not a file, or a broken link")
     if not os.path.getsize(path):
         raise UserError("the file is empty")
+    read_header(path)
     reason = _reason(path, "", None)
     if reason:
         raise UserError(reason)
@@ -234,16 +241,17 @@ def _reason(path_video, error, ffmpeg):
 
 def _can_read(path_video, track, ffmpeg):
     try:
-        run_ffmpeg(["-i", file_url(path_video), "-map", track, "-t", "1", "-f", "null", "-"], ffmpeg=ffmpeg)
+        test = [*media_input(path_video), "-map", track, "-t", "1", "-f", "null", "-"]
+        run_ffmpeg(test, ffmpeg=ffmpeg, seconds=PROBE_SECONDS)
     except UserError:
         return False
     return True
 
 
-def _fit(path_frames, path_audio, claimed, fps, may_trim):
+def _fit(path_frames, path_audio, claimed, most, fps, may_trim):
     """Check the outputs; trim the longer of frames and audio if `may_trim`. Returns a note about it.
 
-    claimed: duration by the video's header, seconds; 0 if unknown.
+    claimed: duration by the video's header, seconds; 0 if unknown; most: that the outputs may have.
     """
     num_frames, (num_samples, rate) = count_frames(path_frames), _length(path_audio) or (0, 1)
     seconds = num_samples / rate
@@ -252,8 +260,8 @@ def _fit(path_frames, path_audio, claimed, fps, may_trim):
     if not num_samples:
         raise UserError("the audio track is empty")
     longest = max(num_frames / fps, seconds)
-    if longest >= MAX_SECONDS:
-        raise UserError(f"longer than {MAX_SECONDS // 3600} hours, or its timestamps are broken")
+    if may_trim and longest > most - 1 / fps:
+        raise UserError(f"longer than {most:.0f} s, which its packets do not fill: its timestamps are broken")
     if longest < (1 - MAX_DAMAGED) * claimed - 1:
         raise UserError(f"truncated: only {longest:.0f} s of {claimed:.0f} s can be read")
     surplus = num_frames / fps - seconds
@@ -283,6 +291,7 @@ def _trim_audio(path, seconds):
     with open(path, "rb") as data, soundfile.SoundFile(data) as file:
         comment, rate = file.comment, file.samplerate
         wave = file.read(round(seconds * rate), dtype="int16")
-    with open(path, "wb") as data, soundfile.SoundFile(data, "w", rate, 1, "PCM_16", format="WAV") as file:
+    wav = {"samplerate": rate, "channels": 1, "subtype": "PCM_16", "format": "WAV"}
+    with writing_sound(path), open(path, "wb") as data, soundfile.SoundFile(data, "w", **wav) as file:
         file.comment = comment
         file.write(wave)

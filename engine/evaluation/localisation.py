@@ -44,7 +44,8 @@ from engine.separation import places
 from engine.separation.passes import Rendering, Video, analyse, synthesise
 from engine.separation.places import cells_of
 from engine.separation.unpack import unpack
-from utils import UserError, file_url, progress, replacing, run_ffmpeg
+from media import media_input, run_ffmpeg
+from utils import UserError, progress, replacing
 
 FILE_ROWS = "localisation.csv"
 PICTURE = 224  # pixels: side of the square on which regions are compared with boxes
@@ -196,7 +197,7 @@ def _read_track(path, work, video):
     """[L] the sound file at `path`, mono at the networks' rate, cut or zero-padded to the video's length."""
     converted = os.path.join(work, "track.wav")
     try:
-        run_ffmpeg(["-i", file_url(path), "-map", "0:a:0", "-ac", "1", "-ar", str(video.rate), converted])
+        run_ffmpeg([*media_input(path), "-map", "0:a:0", "-ac", "1", "-ar", str(video.rate), converted])
     except UserError as error:
         raise UserError(f"{path}: cannot be read as sound: {error}") from None
     with soundfile.SoundFile(converted) as file:

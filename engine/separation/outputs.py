@@ -19,6 +19,7 @@ from engine.separation import places
 from engine.separation.passes import Rendering, Video, analyse, synthesise
 from engine.separation.places import cells_of
 from engine.separation.unpack import unpack, write_copy
+from media import writing_sound
 from pages import listen, overlay
 from utils import UserError, replacing, save_json
 
@@ -148,6 +149,7 @@ def _write_sounds(chunks, folder, names, video, page):
         files = []
         for name in names:
             path = stack.enter_context(replacing(os.path.join(folder, name)))
+            stack.enter_context(writing_sound(os.path.join(folder, name)))
             options = {"samplerate": video.rate, "channels": video.channels, "subtype": "PCM_16"}
             files.append(stack.enter_context(soundfile.SoundFile(os.fsencode(path), "w", **options)))
         for separated, streams in chunks:
@@ -210,6 +212,7 @@ def _write_numbers(folder, path, unpacked, analysis, times, sources, request):
 def _page_info(path, unpacked, video, analysis, colours, times, gains, sources, request):
     height, width = analysis.shape
     spectrogram, top = _spectrogram(unpacked.own_sound)
+    places_line = f"{height} × {width} places, {len(times)} windows"
     with Image.open(path_frame(unpacked.frames, 1)) as picture:
         size = picture.size
     return listen.PageInfo(
@@ -226,7 +229,7 @@ def _page_info(path, unpacked, video, analysis, colours, times, gains, sources, 
         downloads=[(name, name) for name in ("heatmap.mp4", "embeddings.mp4", "separated.json")],
         spectrogram=spectrogram,
         spectrogram_top=top,
-        notes=[*request.notes, f"{height} × {width} places, {len(times)} windows"],
+        notes=[*request.notes, *filter(None, [unpacked.note]), places_line],
         trained_on=request.trained_on,
     )
 

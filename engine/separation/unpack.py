@@ -8,7 +8,8 @@ from PIL import Image, ImageOps
 
 from dataset.index import PICTURE_SUFFIXES
 from dataset.preprocess.convert import Settings, check_video, convert
-from utils import UserError, file_url, replacing, run_ffmpeg
+from media import file_url, media_input, run_ffmpeg
+from utils import UserError, replacing
 
 MAX_WIDTH, MAX_HEIGHT = 854, 480  # pixels of the copy for browsers
 CRF = 26  # H.264 quality of the copy, 0 the best
@@ -26,6 +27,7 @@ class Unpacked(NamedTuple):
     own_sound: str  # wav at the video's own rate, all channels
     size: tuple  # (width, height) of the video in square pixels, upright
     seconds: float
+    note: str = ""  # what the user may want to know, e.g. that the video is damaged
 
 
 def check_input(path, path_sound=None):
@@ -58,14 +60,15 @@ def unpack(path, folder, fps, rate, path_sound=None, own_rate=None):
     own_sound = os.path.join(folder, "own.wav")
     flags = ["-map", "0:a:0", "-af", "aresample=async=1:first_pts=0", "-t", f"{result.seconds:.6f}"]
     flags += ["-ar", str(own_rate)] if own_rate else []
-    run_ffmpeg(["-i", file_url(path), *flags, "-c:a", "pcm_s16le", "-rf64", "auto", file_url(own_sound)])
-    return Unpacked(path, frames, result.num_frames, sound, own_sound, size or _size(path), result.seconds)
+    run_ffmpeg([*media_input(path), *flags, "-c:a", "pcm_s16le", "-rf64", "auto", file_url(own_sound)])
+    size = size or _size(path)
+    return Unpacked(path, frames, result.num_frames, sound, own_sound, size, result.seconds, result.note)
 
 
 def _size(path):
     squares = "scale=w='round(iw*max(sar,1))':h='round(ih/min(sar,1))'"
     flags = ["-map", "0:V:0", "-frames:v", "1", "-vf", squares, "-f", "image2pipe", "-c:v", "png", "-"]
-    with Image.open(io.BytesIO(run_ffmpeg(["-i", file_url(path), *flags]))) as picture:
+    with Image.open(io.BytesIO(run_ffmpeg([*media_input(path), *flags]))) as picture:
         return picture.size
 
 
@@ -73,7 +76,7 @@ def write_copy(path, path_copy, seconds):
     """Write the first `seconds` of a video as H.264 and AAC of at most 480p, for any browser."""
     size = f"min(1,min({MAX_WIDTH}/max(iw,ih),{MAX_HEIGHT}/min(iw,ih)))"
     scale = f"scale=w='2*round(iw*min(sar,1)*{size}/2)':h='2*round(ih/max(sar,1)*{size}/2)',setsar=1"
-    source = ["-i", file_url(path), "-map", "0:V:0", "-map", "0:a:0", "-t", f"{seconds:.3f}"]
+    source = [*media_input(path), "-map", "0:V:0", "-map", "0:a:0", "-t", f"{seconds:.3f}"]
     keys = f"expr:gte(t,n_forced*{KEY_SECONDS})"
     coding = ["-c:v", "libx264", "-preset", "veryfast", "-crf", str(CRF), "-force_key_frames", keys]
     layout = ["-pix_fmt", "yuv420p", "-c:a", "aac", "-b:a", "128k", "-ac", "2", "-movflags", "+faststart"]
@@ -91,7 +94,7 @@ def _from_picture(path, path_sound, folder, fps):
     picture.thumbnail((MAX_WIDTH, MAX_WIDTH))
     still, video = os.path.join(folder, "picture.png"), os.path.join(folder, "picture.mkv")
     picture.save(still)
-    inputs = ["-loop", "1", "-framerate", str(fps), "-i", file_url(still), "-i", file_url(path_sound)]
+    inputs = ["-loop", "1", "-framerate", str(fps), "-i", file_url(still), *media_input(path_sound)]
     coding = ["-c:v", "libx264", "-preset", "ultrafast", "-crf", str(CRF_STILL), "-pix_fmt", "yuv444p"]
     layout = ["-map", "0:v", "-map", "1:a:0", "-c:a", "pcm_s16le", "-shortest"]
     try:

@@ -257,11 +257,24 @@ def read_history(folder):
     """The learning curves of the run in `folder`; {} if there are none, as for downloaded networks."""
     try:
         with open(os.path.join(folder, FILE_HISTORY), encoding="utf-8") as file:
-            return json.load(file)
+            history = json.load(file)
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file.name}: not the history of a run: {error}") from None
+    if not _holds_curves(history):
+        raise UserError(f"{file.name}: not the history of a run: expected {{part: {{curve: [numbers]}}}}")
+    return history
+
+
+def _holds_curves(history):
+    if not (isinstance(history, dict) and all(isinstance(part, dict) for part in history.values())):
+        return False
+    curves = [curve for part in history.values() for curve in part.values()]
+    return all(
+        isinstance(curve, list) and all(value is None or type(value) in (int, float) for value in curve)
+        for curve in curves
+    )
 
 
 def best_epoch(history):

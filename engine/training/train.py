@@ -71,7 +71,7 @@ class Trainer:
         self.card = card
         self.lock = lock
         self.scaler = torch.amp.GradScaler(device.type, enabled=args.amp == "fp16")
-        self.failures = Failures(len(loader.dataset.clips), args.list_train)
+        self.failures = Failures(len(loader.dataset.clips), args.list_train, folder)
         self.epoch = 0  # epochs trained so far
         self.finished = True  # whether the last one has also been evaluated and saved
         self.best = math.inf  # lowest validation loss

@@ -5,13 +5,13 @@ import os
 from flask import Flask, abort, render_template, request, send_from_directory
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from pages.render import PATH_TEMPLATES
+from pages.render import PATH_TEMPLATES, protect
 from utils import UserError
 
 MAX_NAME = 200  # characters of a video's name
 # Names of this machine. A site whose own name leads here (DNS rebinding) is refused.
 HOSTS = ["127.0.0.1", "localhost"]
-HEADERS = {
+HEADERS = {  # the pages themselves allow less, see `pages.render.protect`
     "Content-Security-Policy": "default-src 'self' 'unsafe-inline' data: blob:; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",  # other sites may not embed results
     "X-Content-Type-Options": "nosniff",
@@ -28,7 +28,7 @@ def make_app(jobs, max_mb, notes=()):
 
     @app.get("/")
     def index():
-        return render_template("serve.html", max_mb=max_mb, notes=notes)
+        return protect(render_template("serve.html", max_mb=max_mb, notes=notes), connect="'self'")
 
     @app.get("/jobs")
     def progress():

@@ -12,7 +12,8 @@ import time
 from dataclasses import dataclass
 from typing import ClassVar
 
-from utils import UserError, file_url, run_ffmpeg, watch_progress
+from media import media_input, run_ffmpeg
+from utils import UserError, watch_progress
 
 QUIET_SECONDS = 1  # that the end may take without a word
 TIME = re.compile(rb"^out_time_us=(\d+)", re.MULTILINE)  # in ffmpeg's -progress
@@ -141,9 +142,8 @@ def check_seconds(path, max_seconds):
     What cannot be read passes: the separation says why it cannot.
     """
     tracks = ["-map", "0:V?", "-map", "0:a?", "-c", "copy", "-t", str(max_seconds + 1)]
-    start = ["-protocol_whitelist", "file", "-i", file_url(path)]  # no playlist of URLs
     try:
-        log = run_ffmpeg([*start, *tracks, "-progress", "-", "-f", "null", "-"])
+        log = run_ffmpeg([*media_input(path), *tracks, "-progress", "-", "-f", "null", "-"])
     except UserError:
         return
     if max(map(int, TIME.findall(log)), default=0) > max_seconds * 1e6:

@@ -9,7 +9,8 @@ import soxr
 from PIL import Image
 
 from dataset.audio import read_window
-from utils import UserError, run_ffmpeg
+from media import run_ffmpeg
+from utils import UserError
 
 RATE = 11025  # samples/s
 SAMPLES_16 = np.round(16000 * np.sin(np.arange(10 * RATE) / 7)).astype("<i2")  # 10 s without a header

@@ -7,13 +7,15 @@ import pytest
 import soundfile
 from PIL import Image
 
+import limits
 from dataset.audio import read_window
 from dataset.frames import OVERSIZE
 from dataset.music import Sampling
 from dataset.preprocess import convert as module
 from dataset.preprocess.convert import SHORT_SIDE, Settings, convert
+from media import run_ffmpeg
 from tests.videos import HEIGHT, SOUND_RATE, WIDTH, make_bad, make_video, remux, tone
-from utils import UserError, run_ffmpeg
+from utils import UserError
 
 FPS, RATE = Settings().fps, Settings().rate
 BLACK, STEP = 16, 3  # grey levels: of the first frame, and between two
@@ -203,7 +205,7 @@ def test_unusable_videos_are_reported_and_leave_no_files(good_video, tmp_path):
 
 
 def test_timestamps_that_jump_are_rejected(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "MAX_SECONDS", 20)
+    monkeypatch.setattr(limits, "MAX_SECONDS", 20)
     times = np.append(np.arange(50) / 25, 100 + np.arange(50) / 25)
     video = make_video(tmp_path / "a.mkv", [9] * 100, 25, tone(4), times=times)
     with pytest.raises(UserError, match="or its timestamps are broken"):

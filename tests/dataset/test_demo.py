@@ -20,7 +20,8 @@ from dataset.demo.picture import DRIFT, FRAME_RATE, HEIGHT, WIDTH, Film
 from dataset.demo.score import INSTRUMENTS, PITCH_HIGH, PITCH_LOW, Note, compose
 from dataset.demo.sound import perform, sounding_rms
 from dataset.demo.soundfont import AUDIO_RATE, SoundFont, default_path
-from utils import UserError, path_ffmpeg, run_ffmpeg
+from media import path_ffmpeg, run_ffmpeg
+from utils import UserError
 
 SECONDS = 8
 SMALL = ["--clips_per_category", "1", "--num_duets", "2", "--seconds", str(SECONDS)]

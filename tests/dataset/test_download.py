@@ -1,18 +1,13 @@
 """The download of MUSIC: yt-dlp itself, with a local server that refuses, stalls or sends something else."""
 
-import csv
 import errno
 import io
 import json
-import logging
 import re
 import signal
 import socket
 import subprocess
 import sys
-import threading
-from collections import namedtuple
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from yt_dlp import YoutubeDL
@@ -27,8 +22,9 @@ from dataset.download.client import BROKEN, FULL, REFUSED, UNREACHABLE
 from dataset.download.video_list import COLUMNS
 from dataset.index import find_videos
 from dataset.ledger import Ledger
+from media import run_ffmpeg
+from tests.dataset.video_server import PAGE, WHOLE, Answer, arguments, files, rows, run, states
 from tests.helpers import PROJECT
-from utils import run_ffmpeg
 
 A, B, C = "aaaaaaaaaaa", "-bbbbbbbbb-", "__ccccccc__"  # ids may start with a dash
 ODD = "$HOME ~ 100%(id)s"  # name of a folder
@@ -39,110 +35,6 @@ DASH = (
     '<AdaptationSet mimeType="video/mp4">{pictures}</AdaptationSet></Period></MPD>'
 )
 TRACK = '<Representation id="{0}" height="{1}" codecs="{2}"><BaseURL>/{0}</BaseURL></Representation>'
-
-# A server's answer. body: None for the video; cut: bytes after which it closes the connection, or stalls.
-Answer = namedtuple("Answer", "status body kind cut stall", defaults=[200, None, "video/mp4", None, False])
-WHOLE = Answer()  # yt-dlp sends two requests: one for the headers, one for the file
-PAGE = Answer(body=b"<html><body>Sorry</body></html>", kind="text/html")
-
-
-class Server(ThreadingHTTPServer):
-    """Serves `video` at every URL, after the `answers` listed for the URL's last component."""
-
-    daemon_threads = True
-
-    def __init__(self, video):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.video, self.answers, self.asked, self.cookies = video, {}, [], []
-        self.stalled, self.released = threading.Event(), threading.Event()
-        self.url = f"http://127.0.0.1:{self.server_port}"
-
-    def names(self):
-        return {name for name, _ in self.asked}
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        server, name = self.server, re.split("[/=]", self.path)[-1]
-        server.asked.append((name, self.headers["Range"]))
-        server.cookies.append(self.headers["Cookie"])
-        answer = server.answers[name].pop(0) if server.answers.get(name) else WHOLE
-        if answer.status != 200:
-            self.send_error(answer.status)
-            return
-        body = server.video if answer.body is None else answer.body
-        first = int(self.headers["Range"][6:-1]) if self.headers["Range"] else 0
-        self.send_response(206 if first else 200)
-        self.send_header("Content-Range", f"bytes {first}-{len(body) - 1}/{len(body)}")
-        self.send_header("Content-Type", answer.kind)
-        self.send_header("Content-Length", str(len(body) - first))
-        self.end_headers()
-        try:
-            self.wfile.write(body[first:][: answer.cut])
-        except ConnectionError:
-            return  # yt-dlp closed the connection
-        if answer.stall:
-            server.stalled.set()
-            server.released.wait()
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture(scope="module")
-def video(tmp_path_factory):
-    """The bytes of a one-second video with a tone."""
-    path = tmp_path_factory.mktemp("video") / "a.mp4"
-    inputs = ["-f", "lavfi", "-i", "testsrc=size=64x48:rate=10", "-f", "lavfi", "-i", "sine"]
-    run_ffmpeg([*inputs, "-t", "1", "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(path)])
-    return path.read_bytes()
-
-
-@pytest.fixture
-def server(video):
-    with Server(video) as server:
-        threading.Thread(target=server.serve_forever, args=[0.01]).start()
-        yield server
-        server.released.set()
-        server.shutdown()
-
-
-@pytest.fixture
-def videos(tmp_path, monkeypatch):
-    """A folder that does not exist yet. No proxy for localhost; the command's log handler is removed."""
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    yield tmp_path / "videos"
-    logging.basicConfig(handlers=[logging.NullHandler()], force=True)
-
-
-def arguments(server, videos, categories, *more):
-    """The arguments for a list: short pauses, one request at a time."""
-    path = videos.parent / "list.json"
-    path.write_text(json.dumps({"version": "1.0", "videos": categories}))
-    flags = ["--videos", videos, "--url-template", f"{server.url}/watch?v={{id}}", "--jobs", 1, "--wait", 0]
-    return [str(flag) for flag in [*flags, "--backoff", 0.01, "--list", path, *more]]
-
-
-def run(server, videos, categories, *more):
-    try:
-        return __main__.main(arguments(server, videos, categories, *more))
-    except SystemExit as error:
-        return error.code
-
-
-def rows(videos):
-    with open(videos / "ledger.csv", newline="") as file:
-        return {row["id"]: row for row in csv.DictReader(file)}
-
-
-def states(videos):
-    return {name: row["state"] for name, row in rows(videos).items()}
-
-
-def files(folder):
-    """All files under `folder`, except the lock."""
-    paths = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
-    return {path.relative_to(folder).as_posix() for path in paths}
 
 
 def fetched(videos):

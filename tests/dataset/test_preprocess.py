@@ -18,9 +18,10 @@ from dataset.index import find_videos, read_index
 from dataset.preprocess import __main__
 from dataset.preprocess.__main__ import convert_all, in_shard
 from dataset.preprocess.convert import Settings
+from media import path_ffmpeg
 from tests.helpers import PROJECT
 from tests.videos import make_bad, make_video, tone
-from utils import UserError, path_ffmpeg
+from utils import UserError
 
 FPS, RATE = Settings().fps, Settings().rate
 
@@ -203,8 +204,8 @@ def test_killed_at_any_time_and_run_again_is_as_good_as_never_killed(tmp_path):
 
 
 def slow_ffmpeg(path, go):
-    """An ffmpeg that waits until the file `go` exists, so that tests do not depend on speed."""
-    wait = f'while [ "$5" != -version ] && [ ! -e "{go}" ]; do sleep 0.05; done'
+    """An ffmpeg that waits after frames until the file `go` exists, so that tests do not depend on speed."""
+    wait = f'case "$*" in *06d.jpg*) while [ ! -e "{go}" ]; do sleep 0.05; done;; esac'
     path.write_text(f'#!/bin/sh\n"{path_ffmpeg()}" "$@" || exit\n{wait}\n')
     path.chmod(0o755)
     return path

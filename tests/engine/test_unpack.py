@@ -7,8 +7,9 @@ from PIL import Image
 
 from dataset.preprocess.convert import count_frames
 from engine.separation.unpack import unpack, write_copy
+from media import run_ffmpeg
 from tests.videos import make_bad, make_video, remux, tone
-from utils import UserError, run_ffmpeg
+from utils import UserError
 
 FPS, RATE = 8, 11025
 

@@ -1,12 +1,15 @@
 """A real browser for the pages, opened as users open them: from file://, or from their server."""
 
+import functools
 import shutil
+import time
 
 import pytest
 
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 TIMEOUT = 30_000  # ms, generous for slow machines
+SLOW = 120_000  # ms, for what is computed on a busy machine
 LOCAL = ("file:", "data:", "blob:")
 
 
@@ -23,6 +26,14 @@ def browser():
         browser.close()
 
 
+def wait_until(page, expression, arg=None):
+    """Like Playwright's wait_for_function, which the pages' Content-Security-Policy forbids: no eval."""
+    end = time.monotonic() + SLOW / 1000
+    while not page.evaluate(expression, arg):
+        assert time.monotonic() < end, expression
+        page.wait_for_timeout(100)
+
+
 @pytest.fixture
 def open_page(browser):
     """Return a function (path or URL, **options of new_page) -> page, light, on a desktop screen.
@@ -37,6 +48,7 @@ def open_page(browser):
         page = browser.new_page(**options)
         pages.append(page)
         page.set_default_timeout(TIMEOUT)
+        page.wait_for_function = functools.partial(wait_until, page)
         url = path if isinstance(path, str) else path.as_uri()
         _record_problems(page, problems, (*LOCAL, url))
         page.goto(url)

@@ -11,12 +11,12 @@ import soundfile
 from PIL import Image
 
 import viz
+from media import run_ffmpeg
 from pages import curves, listen, media, overlay
 from pages.render import href
 from tests.helpers import make_view, with_source
 from tests.pages.test_listen import make_info, make_streams, write
 from tests.videos import tone
-from utils import run_ffmpeg
 
 LATIN = "t\udce4st"  # the bytes t \xe4 s t, as os.fsdecode gives them
 

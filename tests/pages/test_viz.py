@@ -12,9 +12,10 @@ import soundfile
 from PIL import Image
 
 import viz
+from media import run_ffmpeg
 from pages import media
 from tests.helpers import FPS, RATE, ROWS_HZ, SCORES, log_freqs, make_view, with_source
-from utils import UserError, run_ffmpeg
+from utils import UserError
 
 MAX_PAGE_BYTES = 60e6  # of 40 rows with 2 sources
 

@@ -82,7 +82,8 @@ def test_page_needs_nothing_but_its_folder(tmp_path):
     wanted = [value for name, value in tags.attributes if name in ("src", "poster")]
     assert wanted
     assert all((tmp_path / path).is_file() for path in wanted)
-    assert "http" not in page
+    assert "http:" not in page
+    assert "https:" not in page
     assert "link" not in tags.names or ("href", "data:,") in tags.attributes
 
 
