@@ -27,6 +27,7 @@ MAX_FPS = _limit("MAX_FPS", 1000)  # frames/s of a video
 MAX_CHANNELS = _limit("MAX_CHANNELS", 32)  # of a sound
 MAX_RATE = _limit("MAX_RATE", 384_000)  # samples/s of a sound
 MAX_FRAMES = _limit("MAX_FRAMES", 10_000_000)  # pictures of a clip, by its index row
+SECONDS_TO_READ = _limit("SECONDS_TO_READ", 300)  # of a clip's sound and pictures for one mixture
 MAX_LIST_BYTES = _limit("MAX_LIST_BYTES", 64e6)  # of a downloaded list of videos
 MAX_VIDEO_BYTES = _limit("MAX_VIDEO_BYTES", 8e9)  # of a downloaded video
 MAX_WEIGHTS_BYTES = _limit("MAX_WEIGHTS_BYTES", 4e9)  # of a downloaded file of weights

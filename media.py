@@ -8,6 +8,7 @@ import re
 import signal
 import stat
 import subprocess
+import threading
 
 import limits
 from utils import UserError
@@ -69,6 +70,30 @@ def _open_regular(path, flags):
 def _check_regular(path, status):
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):  # `open` refuses folders
         raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+
+
+@contextlib.contextmanager
+def time_limit(name, seconds=None):
+    """Within the block, raise UserError, naming `name`, after `seconds`: a network disk may never answer.
+
+    seconds: None for `limits.SECONDS_TO_READ`. Only the main thread of a process can be interrupted, and only
+    where the system has SIGALRM; elsewhere the block has no limit.
+    """
+    seconds = limits.SECONDS_TO_READ if seconds is None else seconds
+    if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number, frame):
+        raise UserError(f"{name}: not read within {seconds:g} s (SOP_SECONDS_TO_READ)")
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def media_input(path):

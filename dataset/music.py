@@ -12,6 +12,7 @@ from dataset.audio import read_window
 from dataset.checksums import checksum, file_checksum
 from dataset.frames import draw_crop, read_clip
 from dataset.indexing.partners import Partners
+from media import time_limit
 from utils import UserError
 
 EDGE_SECONDS = 8  # distance of a training window's centre from the clip's ends, if the clip is long enough
@@ -235,6 +236,10 @@ class MUSICMixDataset(Dataset):
         """
         if self.gives_views and number in self.unreadable:
             raise UserError(self.unreadable[number])
+        with time_limit(self.clips[number].name):
+            return self._read(number, speed, rng, wave, frames, damaged)
+
+    def _read(self, number, speed, rng, wave, frames, damaged):
         s, clip = self.sampling, self.clips[number]
         centre = _draw_centre(clip.num_frames, s, rng) if self.train else self.middle(number)[0]
         seconds = (centre - 0.5) / s.fps

@@ -12,7 +12,13 @@ from utils import Fault, UserError
 SHARED = "/dev/shm"  # where data loaders put their batches
 # Parts of messages of torch, which raises RuntimeError for all of these.
 NO_SHARED = ("shared memory", "(shm)", "Bus error", "/torch_")
-NO_MEMORY = ("can't allocate memory", "not enough memory", "could not create a memory object", "bad_alloc")
+NO_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "could not create a memory object",
+    "bad_alloc",
+    "can't start new thread",
+)
 NO_GPU_MEMORY = ("CUDA out of memory", "CUDA error: out of memory")
 NOT_WRITTEN = ("inline_container", "PytorchStreamWriter", "iostream error")
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE}

@@ -3,12 +3,16 @@
 import os
 import random
 import shutil
+import signal
+import time
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
+import limits
+from dataset import music
 from dataset.audio import read_window
 from dataset.index import Clip
 from dataset.music import MUSICMixDataset, Sampling, _draw_centre, _frame_numbers, collate
@@ -268,6 +272,24 @@ def test_training_replaces_unreadable_clips(broken):
     assert item["info"]["failures"][0][0] == "violin/violin0"
     assert "violin0.wav" in item["info"]["failures"][0][1]
     assert same(item, make(broken)[0])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_clip_that_is_never_read_counts_as_unreadable(tree, monkeypatch, workers):
+    """As on a network disk that does not answer."""
+
+    def hang(path, *args):
+        if "violin0" in os.path.basename(path):
+            time.sleep(600)
+        return read_window(path, *args)
+
+    monkeypatch.setattr(music, "read_window", hang)
+    monkeypatch.setattr(limits, "SECONDS_TO_READ", 0.5)
+    loader = DataLoader(make(tree[1]), batch_size=None, num_workers=workers)
+    [(name, reason)] = next(iter(loader))["info"]["failures"]
+    assert name == "violin/violin0"
+    assert reason == "violin/violin0: not read within 0.5 s (SOP_SECONDS_TO_READ)"
+    assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
 
 
 def test_evaluation_skips_unreadable_clips(broken):

@@ -70,6 +70,8 @@ def start(before, argv, *prefix, **options):
     command = [*prefix, sys.executable, "-c", RUN.format(before), *argv]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     env = os.environ | {"OMP_NUM_THREADS": "1"}
+    if options.get("start_new_session"):  # the tests may run in the background, which ignores Ctrl-C
+        options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen(command, cwd=PROJECT, env=env, **pipes, **options)
 
 
