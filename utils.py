@@ -170,7 +170,7 @@ def replacing(path):
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.remove(temporary)
-        if isinstance(error, OSError) and error.filename is None:  # as of a write to a full disk
+        if isinstance(error, OSError) and error.errno and error.filename is None:  # a write to a full disk
             error.filename = path
         raise
 
