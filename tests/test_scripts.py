@@ -54,7 +54,11 @@ LIGHT = {  # scripts that need no torch, and what they pass their arguments to
     "preprocess_videos.sh": "-m|dataset.preprocess",
     "create_index_files.sh": "create_index_files.py",
 }
-OTHERS = {"serve.sh": "-m|pages.serve", "compare.sh": "-m|engine.evaluation.compare"}
+OTHERS = {
+    "serve.sh": "-m|pages.serve",
+    "compare.sh": "-m|engine.evaluation.compare",
+    "soak.sh": "-m|tests.soak",
+}
 
 
 @pytest.mark.parametrize(("script", "called"), [*LIGHT.items(), *OTHERS.items()])
