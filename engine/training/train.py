@@ -334,12 +334,20 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = group["first_lr"] * factor
 
+    def _counts(self):
+        """What was warned of in training, for metrics.json."""
+        return {
+            "num_clips_replaced": len(self.failures),
+            "num_clips_damaged": len(self.failures.damaged),
+            "num_steps_left_out": self.guard.skipped,
+        }
+
     def _evaluate(self):
         """Evaluate, and write scores and page; True if the loss is the lowest so far."""
         page = os.path.join(self.folder, FOLDER_PAGE)
         summary, results = self.evaluator.run(page, self.args.num_vis)
         check_results(results, self.epoch)
-        summary = {"epoch": self.epoch, **summary, "num_clips_replaced": len(self.failures)}
+        summary = {"epoch": self.epoch, **summary, **self._counts()}
         logger.info("%s", summary_line(summary))
         curves = self.history["val"]
         for key, value in {"epoch": self.epoch, "err": summary["loss"], **summary}.items():

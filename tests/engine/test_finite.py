@@ -115,6 +115,8 @@ def test_steps_with_a_loss_of_nan_are_left_out_if_asked_for(tree, tmp_path, monk
     states = [trainer.separator.state_dict() for trainer in (disturbed, wanted)]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
     assert all(math.isfinite(loss) for loss in disturbed.history["train"]["err"])
+    counts = {"num_clips_replaced": 0, "num_clips_damaged": 0, "num_steps_left_out": 1}
+    assert disturbed._counts() == counts
 
 
 def test_more_steps_than_allowed_end_training(tree, tmp_path, monkeypatch):
