@@ -7,6 +7,7 @@ from engine.options import (
     FILE_OPTIONS,
     HALVINGS,
     SAME,
+    Refusal,
     check_no_weights,
     check_spectrogram,
     check_together,
@@ -17,7 +18,7 @@ from engine.options import (
 )
 from engine.presets import PRESETS
 from engine.runs import find_named
-from utils import Parser, UserError
+from utils import Parser
 
 MAX_GPUS = 4
 MAX_WORKERS = 48
@@ -211,6 +212,13 @@ def _add_mixing(group):
         help="repeats of the training list per epoch; 0: enough for about 1,000 mixtures",
     )
     add(
+        "--samples_per_epoch",
+        default=0,
+        type=int,
+        metavar="N",
+        help="mixtures per epoch; each epoch goes on in the list where the last one ended. 0: --dup_trainset",
+    )
+    add(
         "--augment_speed",
         default=0,
         type=float,
@@ -389,12 +397,3 @@ def _saved_options(parser, folder):
     saved = saved_options(folder)
     parser.check_saved(saved, os.path.join(folder, FILE_OPTIONS))
     return saved
-
-
-class Refusal:
-    """Replaces the parser where the checked options are not a command line."""
-
-    @staticmethod
-    def error(message):
-        """Raise UserError."""
-        raise UserError(message)

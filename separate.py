@@ -7,9 +7,9 @@ import sys
 
 import environment  # noqa: F401
 
-from arguments import AMPS, Refusal, add_network_flags, network_options
+from arguments import AMPS, add_network_flags, network_options
 from dataset.index import PICTURE_SUFFIXES, VIDEO_SUFFIXES, find_videos
-from engine.options import AUTO, check_precision
+from engine.options import AUTO, Refusal, check_precision
 from engine.runs import find_named, newest_run
 from utils import Parser, UserError, command, progress, set_up_logging
 

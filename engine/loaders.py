@@ -17,6 +17,7 @@ from engine.options import batch_size, frozen_epochs, is_same, kept_views, path_
 from engine.processes.children import prepare_loader
 from utils import UserError
 
+PASS_STREAM = 3  # separates the orders of passes from those of epochs
 SAMPLER_PART = 4096  # indices converted to Python numbers at a time
 NUM_NAMED = 5  # clips listed in a warning
 
@@ -38,34 +39,60 @@ def build_train_loader(args):
         views=kept_views(args),
         view_epochs=frozen_epochs(args),
     )
-    if len(dataset) < batch_size(args):
+    length = args.samples_per_epoch or len(dataset)
+    if length < batch_size(args):
+        flag = "--samples_per_epoch" if args.samples_per_epoch else "--dup_trainset"
         raise UserError(
-            f"{args.list_train}: batch size {batch_size(args)} exceeds the epoch's {len(dataset)} samples: "
-            "lower --batch_size_per_gpu or raise --dup_trainset"
+            f"{args.list_train}: batch size {batch_size(args)} exceeds the epoch's {length} samples: "
+            f"lower --batch_size_per_gpu or raise {flag}"
         )
-    sampler = EpochSampler(len(dataset), batch_size(args))
+    num_clips = len(dataset.clips) if args.samples_per_epoch else 0
+    sampler = EpochSampler(length, batch_size(args), num_clips)
     return DataLoader(dataset, sampler=sampler, drop_last=True, **_loader_options(args))
 
 
 class EpochSampler:
-    """This process's share of an epoch: every world_size-th example of a shuffled epoch."""
+    """This process's share of an epoch: every world_size-th example of a shuffled epoch.
 
-    def __init__(self, length, joint_batch):
+    num_clips: 0, or the epochs are parts of one endless sequence of shuffled passes over so many clips, and
+    each epoch begins where the last one ended. Example n of the sequence is clip n % num_clips.
+    """
+
+    def __init__(self, length, joint_batch, num_clips=0):
         self.length = length
         self.joint_batch = joint_batch
+        self.num_clips = num_clips
         self.used = length - length % joint_batch
         self.skipped = 0  # joint batches at the epoch's start, see `start_epoch`
-        self.generator = torch.Generator()  # with the same seed in all processes, see `start_epoch`
+        self.seed, self.epoch = 0, 1  # the same in all processes, see `start_epoch`
 
     def __iter__(self):
-        order = torch.randperm(self.length, generator=self.generator, dtype=torch.int32)[: self.used]
-        left = order[self.skipped * self.joint_batch :]
+        left = self._order()[self.skipped * self.joint_batch :]
         mine = left[distributed.rank() :: distributed.world_size()]
         # In chunks: a list of the millions of examples of a large index takes 0.5 GB.
         return (number for part in mine.split(SAMPLER_PART) for number in part.tolist())
 
     def __len__(self):
         return self.used // distributed.world_size()
+
+    def _order(self):
+        """The examples of the epoch, in all processes: [used]."""
+        if not self.num_clips:
+            return _shuffled(self.length, [self.seed, self.epoch])[: self.used]
+        start = (self.epoch - 1) * self.used
+        first, last = start // self.num_clips, (start + self.used - 1) // self.num_clips
+        passes = [
+            number * self.num_clips + _shuffled(self.num_clips, [self.seed, number, PASS_STREAM]).long()
+            for number in range(first, last + 1)
+        ]
+        return torch.cat(passes)[start - first * self.num_clips :][: self.used]
+
+
+def _shuffled(count, words):
+    """The numbers below `count` in an order that depends only on the numbers `words`: int32 [count]."""
+    seed = np.random.SeedSequence(words).generate_state(1)[0]
+    generator = torch.Generator().manual_seed(int(seed))
+    return torch.randperm(count, generator=generator, dtype=torch.int32)
 
 
 def start_epoch(loader, epoch, skipped=0):
@@ -75,8 +102,7 @@ def start_epoch(loader, epoch, skipped=0):
     """
     loader.dataset.set_epoch(epoch)
     loader.sampler.skipped = skipped
-    seed = np.random.SeedSequence([loader.dataset.seed, epoch]).generate_state(1)[0]
-    loader.sampler.generator.manual_seed(int(seed))
+    loader.sampler.seed, loader.sampler.epoch = loader.dataset.seed, epoch
 
 
 def build_val_loader(args):

@@ -26,6 +26,7 @@ AT_LEAST = {  # smallest allowed value
     "stft_frame": 4,
     "stft_hop": 1,
     "dup_trainset": 0,
+    "samples_per_epoch": 0,
     "num_epoch": 1,
     "eval_epoch": 1,
     "disp_iter": 1,
@@ -90,7 +91,17 @@ LATER_OPTIONS = {
     "augment_speed": 0,
     "depth_sound": 1,
     "mask_target": "magnitude",
+    "samples_per_epoch": 0,
 }
+
+
+class Refusal:
+    """Replaces the parser where the checked options are not a command line."""
+
+    @staticmethod
+    def error(message):
+        """Raise UserError."""
+        raise UserError(message)
 
 
 def check_values(parser, args, gpus_present):
