@@ -38,7 +38,7 @@ class Ledger:
             raise UserError(f"{self.path}: cannot be written: {error}") from None
         try:
             self._lock_file()
-            self.rows = self._read()
+            self.rows = read_ledger(self.path, self.columns, self.num_keys)
             self._write()
             self._file = open(self.path, "a", **TEXT)
         except BaseException:
@@ -57,12 +57,9 @@ class Ledger:
         line = io.StringIO()
         csv.writer(line, lineterminator="\n").writerow(row.values())
         with self._mutex:
-            self.rows[self._key(row)] = row
+            self.rows[_key(row, self.columns, self.num_keys)] = row
             self._file.write(line.getvalue())
             self._file.flush()
-
-    def _key(self, row):
-        return tuple(row[column] for column in self.columns[: self.num_keys])
 
     def _lock_file(self):
         try:
@@ -72,30 +69,37 @@ class Ledger:
         except OSError as error:
             raise UserError(f"{self.path}: cannot be locked: {error}") from None
 
-    def _read(self):
-        """The rows in the file. An incomplete last line, left by a killed process, is dropped."""
-        try:
-            with open(self.path, **(TEXT | {"encoding": "utf-8-sig"})) as file:
-                text = file.read()
-        except FileNotFoundError:
-            return {}
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be read: {error}") from None
-        whole = text[: text.rfind("\n") + 1] or text  # without any line's end, it is no table of ours
-        try:
-            lines = list(csv.reader(io.StringIO(whole, newline="")))
-        except csv.Error as error:
-            raise UserError(f"{self.path}: cannot be read as a table: {error}") from None
-        if lines and tuple(lines[0]) != self.columns:
-            found = " ".join(",".join(lines[0]).split())[:100]
-            raise UserError(f"{self.path}: expected the columns {','.join(self.columns)}, found {found}")
-        rows = (
-            dict(zip(self.columns, line, strict=True)) for line in lines[1:] if len(line) == len(self.columns)
-        )
-        return {self._key(row): row for row in rows}
-
     def _write(self):
         with replacing(self.path) as temporary, open(temporary, "w", **TEXT) as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(self.columns)
             writer.writerows(self.rows[key].values() for key in sorted(self.rows))
+
+
+def read_ledger(path, columns, num_keys=1):
+    """The rows of a `Ledger`'s file, {key: row}, which another process may be writing; {} without a file.
+
+    An incomplete last line, left by a killed process, is dropped. Raises UserError if the file cannot be read
+    or has other columns.
+    """
+    try:
+        with open(path, **(TEXT | {"encoding": "utf-8-sig"})) as file:
+            text = file.read()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+    whole = text[: text.rfind("\n") + 1] or text  # without any line's end, it is no table of ours
+    try:
+        lines = list(csv.reader(io.StringIO(whole, newline="")))
+    except csv.Error as error:
+        raise UserError(f"{path}: cannot be read as a table: {error}") from None
+    if lines and tuple(lines[0]) != tuple(columns):
+        found = " ".join(",".join(lines[0]).split())[:100]
+        raise UserError(f"{path}: expected the columns {','.join(columns)}, found {found}")
+    rows = (dict(zip(columns, line, strict=True)) for line in lines[1:] if len(line) == len(columns))
+    return {_key(row, columns, num_keys): row for row in rows}
+
+
+def _key(row, columns, num_keys):
+    return tuple(row[column] for column in columns[:num_keys])

@@ -2,7 +2,8 @@
 # Convert data/videos/<category>/<id>.mp4 to data/frames and data/audio, and write data/train.csv,
 # data/val.csv and more. Arguments go to `python -m dataset.preprocess`: --videos, --out, --fps, --rate,
 # --short_side, --jobs; --min_seconds goes to create_index_files.py. No index files are written with --shard,
-# --benchmark and --help: when all shards are done, run create_index_files.sh. Needs no torch.
+# --benchmark and --help: when all of N shards are done, --merge N says what is missing and writes them. Needs
+# no torch.
 set -euo pipefail
 
 REQUIREMENTS=requirements-data.txt

@@ -1,4 +1,4 @@
-"""train_MUSIC.slurm, with stand-ins for Slurm's commands."""
+"""train_MUSIC.slurm and preprocess.slurm, with stand-ins for Slurm's commands."""
 
 from pathlib import Path
 
@@ -45,3 +45,20 @@ def test_slurm_starts_a_stopped_run_again(environment, tmp_path, srun, asked):
     result = run(SCRIPTS / "train_MUSIC.slurm", env=environment | slurm)
     assert str(result.returncode) == srun.split()[-1], result.stderr
     assert (log.read_text().splitlines() if log.exists() else []) == asked
+
+
+@pytest.mark.parametrize(("status", "expected"), [(0, 0), (1, 0), (2, 2)])
+def test_slurm_converts_a_part_of_the_videos_on_each_machine(environment, status, expected):
+    python = Path(environment["VIRTUAL_ENV"]) / "bin/python"
+    write_python(python, f'[[ $1 != -c ]] || exit 0; echo "$*"; exit {status}')
+    slurm = {"SLURM_SUBMIT_DIR": str(PROJECT), "SLURM_ARRAY_TASK_ID": "3", "SLURM_CPUS_PER_TASK": "4"}
+    result = run(SCRIPTS / "preprocess.slurm", "8", "--videos", "a b", env=environment | slurm)
+    assert result.returncode == expected, result.stderr
+    assert result.stdout == "-m dataset.preprocess --shard 3/8 --jobs 4 --videos a b\n"
+
+
+def test_a_part_that_does_not_exist_is_refused(environment):
+    slurm = {"SLURM_SUBMIT_DIR": str(PROJECT), "SLURM_ARRAY_TASK_ID": "9"}
+    result = run(SCRIPTS / "preprocess.slurm", "8", env=environment | slurm)
+    assert result.returncode == 2
+    assert result.stderr == "error: part 9 of 8: expected --array=1-8\n"

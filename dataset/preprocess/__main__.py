@@ -11,7 +11,6 @@ stopped.
 
 import argparse
 import contextlib
-import hashlib
 import os
 import re
 import sys
@@ -25,6 +24,7 @@ from dataset.index import find_videos, strip_suffixes
 from dataset.ledger import Ledger
 from dataset.preprocess.benchmark import benchmark
 from dataset.preprocess.convert import Settings, convert
+from dataset.preprocess.merge import COLUMNS, DONE, FAILED, FOUND, MISSING, ledger_path, merge, part_of
 from media import run_ffmpeg
 from utils import Parser, UserError, command, progress, set_up_logging
 
@@ -32,14 +32,7 @@ EXAMPLES = """
 python -m dataset.preprocess
 python -m dataset.preprocess --videos my_videos --out my_data --jobs 2
 """
-COLUMNS = ("video", "state", "reason", "frames", "seconds")
-
-
-def in_shard(name, shard):
-    """Whether a video belongs to `shard` = (i, n), i = 1..n; by a hash of its id, so that machines agree."""
-    number, count = shard
-    video = os.path.basename(strip_suffixes(name))
-    return int.from_bytes(hashlib.sha256(os.fsencode(video)).digest()[:8], "big") % count == number - 1
+MAX_NAMED = 3  # missing videos printed per part
 
 
 def convert_all(root, out, jobs, settings=None, shard=(1, 1)):
@@ -48,13 +41,13 @@ def convert_all(root, out, jobs, settings=None, shard=(1, 1)):
     Returns ({video: Result}, {video: reason of its failure}). Raises UserError if there are no videos, or if
     the same command is already running.
     """
-    names = [name for name in find_videos(root) if in_shard(name, shard)]
-    tag = "" if shard == (1, 1) else "-{}of{}".format(*shard)
+    part, count = shard
+    names = [name for name in find_videos(root) if part_of(name, count) == part]
     targets, failures = _targets(names, out)
     results = {}
-    with Ledger(os.path.join(out, f"preprocess{tag}.csv"), COLUMNS) as ledger, _staging(out, tag) as staging:
+    with Ledger(ledger_path(out, shard), COLUMNS) as ledger, _staging(out, shard) as staging:
         for name, reason in failures.items():
-            ledger.record(video=name, state="failed", reason=reason, frames="", seconds="")
+            ledger.record(video=name, state=FAILED, reason=reason, frames="", seconds="")
         tasks = {
             name: (os.path.join(root, name), *paths, staging, settings) for name, paths in targets.items()
         }
@@ -69,8 +62,8 @@ def convert_all(root, out, jobs, settings=None, shard=(1, 1)):
 
 def _row(outcome):
     if isinstance(outcome, Exception):
-        return {"state": "failed", "reason": " ".join(str(outcome).split()), "frames": "", "seconds": ""}
-    state = "found" if outcome.found else "done"
+        return {"state": FAILED, "reason": " ".join(str(outcome).split()), "frames": "", "seconds": ""}
+    state = FOUND if outcome.found else DONE
     return {
         "state": state,
         "reason": outcome.note,
@@ -102,9 +95,10 @@ def _size(path):
 
 
 @contextlib.contextmanager
-def _staging(out, tag):
+def _staging(out, shard):
     """A hidden folder for work in progress. Leftovers of killed runs are removed; the ledger is locked."""
-    start = f".preprocess{tag or '-all'}-"
+    tag = "all" if shard == (1, 1) else "{}of{}".format(*shard)
+    start = f".preprocess-{tag}-"
     # A killed run's ffmpeg may still be writing; it stops once its folder is gone.
     with tempfile.TemporaryDirectory(dir=out, prefix=start) as folder:
         for name in os.listdir(out):
@@ -169,6 +163,12 @@ def _parse(argv):
         help="videos converted in parallel (%(default)s)",
     )
     add("--shard", type=_shard, default=(1, 1), metavar="I/N", help="convert only the I-th of N parts (all)")
+    add(
+        "--merge",
+        type=_number(1),
+        metavar="N",
+        help="only merge the outcomes of N parts into preprocess.csv, and name the videos that are missing",
+    )
     add("--ffmpeg", metavar="PATH", help="ffmpeg binary (the one bundled with imageio-ffmpeg)")
     add("--benchmark", action="store_true", help="only measure the speed on some of the videos")
     return parser.parse_args(argv)
@@ -176,9 +176,11 @@ def _parse(argv):
 
 @command
 def main(argv=None):
-    """Convert the videos; the exit status is 1 if any of them failed."""
+    """Convert the videos, or merge parts; the exit status is 1 if any video failed or is missing."""
     args = _parse(argv)
     set_up_logging()
+    if args.merge:
+        return _report_parts(*merge(args.videos, args.out, args.merge), args.merge)
     settings = Settings(args.fps, args.rate, args.short_side, args.ffmpeg)
     run_ffmpeg(["-version"], ffmpeg=args.ffmpeg)  # fail once if there is none, not once per video
     if args.benchmark:
@@ -211,6 +213,19 @@ def _report(results, failures, args, elapsed):
     print(line)
     if found:
         print(f"{found} of them are of unknown origin and were kept: delete them to have them regenerated")
+
+
+def _report_parts(states, missing, count):
+    for part, names in missing.items():
+        more = ", …" if len(names) > MAX_NAMED else ""
+        print(
+            f"part {part}/{count}: {len(names)} missing: {', '.join(names[:MAX_NAMED])}{more}",
+            file=sys.stderr,
+        )
+    print(f"{states.total()} videos: " + ", ".join(f"{number} {state}" for state, number in states.items()))
+    if missing:
+        print(f"parts to run again: {','.join(map(str, missing))}")
+    return int(bool(states[FAILED] or states[MISSING]))
 
 
 if __name__ == "__main__":

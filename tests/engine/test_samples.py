@@ -66,7 +66,7 @@ def test_without_it_epochs_are_those_of_before(tree, tmp_path):
     loader = build_train_loader(parse_args(flags(tree, tmp_path, "--dup_trainset", "2")))
     seed = np.random.SeedSequence([loader.dataset.seed, 3]).generate_state(1)[0]
     shuffled = torch.randperm(18, generator=torch.Generator().manual_seed(int(seed)))
-    assert sum(order(loader, 3), []) == shuffled[:16].tolist()
+    assert [number for batch in order(loader, 3) for number in batch] == shuffled[:16].tolist()
 
 
 def test_a_batch_must_fit_in_an_epoch(tree, tmp_path):
