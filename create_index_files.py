@@ -12,8 +12,9 @@ import environment  # noqa: F401
 
 from dataset.index import write_index, write_mixtures, write_rows
 from dataset.indexing.check import check_lists, count_cases, report
+from dataset.indexing.labels import FILE_LABELS, add_labels, beside, read_labels
 from dataset.indexing.mixtures import draw_mixtures
-from dataset.indexing.split import PARTS, draw, read_split, split, videos_of
+from dataset.indexing.split import PARTS, draw, held_out, read_split, split, videos_of
 from dataset.indexing.tree import CATEGORIES, SOUND_UNREADABLE, find_clips
 from utils import Parser, UserError, command, set_up_logging
 
@@ -38,28 +39,47 @@ def find(args):
     return find_clips(trees, args.fps, args.min_seconds, args.max_difference)
 
 
-def divide(found, args):
-    """Split the clips: {part: list of Clip} of the requested parts, and [(Clip, reason)] of the others."""
+def divide(found, args, table):
+    """Split the clips: {part: list of Clip} of the requested parts, and [(Clip, reason)] of the others.
+
+    table: as `read_labels` returns it.
+    """
     left_out, names = found.left_out, list(PARTS) if args.test_ratio else list(PARTS[:2])
     if args.split_ids:
         ids = read_split(args.split_ids)
         parts, names = ids, [part for part in PARTS if part in args.split_ids]
-        here = {clip.id for clip in found.solos}
+        here = {clip.video for clip in found.solos}
         gone = Counter(part for video, part in ids.items() if video not in here)
         for part in names:
             say(f"{args.split_ids[part]}: {gone[part]} of {Counter(ids.values())[part]} ids not found")
-        left_out = left_out + [(clip, "in none of the lists") for clip in found.solos if clip.id not in ids]
+        others = [clip for clip in found.solos if clip.video not in ids]
+        left_out = left_out + [(clip, "in none of the lists") for clip in others]
     else:
-        parts = split(videos_of(found.solos), args.trainset_ratio, args.seed, args.test_ratio)
-    lists = {part: [clip for clip in found.solos if parts.get(clip.id) == part] for part in names}
+        parts = split_others(found.solos, held_out(found.solos, table), args)
+        names = [part for part in PARTS if part in names or part in parts.values()]
+    lists = {part: [clip for clip in found.solos if parts.get(clip.video) == part] for part in names}
     return lists, left_out
 
 
-def write_lists(lists, folder, args):
+def split_others(clips, published, args):
+    """{video: part}: the `published` parts of videos held out, and of the others by the ratios.
+
+    With videos for validation among the published ones, all others are for training.
+    """
+    others = videos_of(clip for clip in clips if clip.video not in published)
+    if published:
+        say(f"{FILE_LABELS}: {len(published)} videos are kept from training by the published split")
+    if "val" in published.values():
+        return published | dict.fromkeys(others, "train")
+    test_ratio = 0 if published else args.test_ratio
+    return published | split(others, args.trainset_ratio, args.seed, test_ratio)
+
+
+def write_lists(lists, folder, args, table):
     """Write an index file per part, and mixture lists of the validation clips; report what was written."""
     written = {f"{part}.csv": (write_index, clips, "clips") for part, clips in lists.items() if clips}
     for num_mix, name in MIXTURES.items():
-        mixtures = draw_mixtures(lists.get("val", ()), num_mix, args.num_mixtures, args.seed)
+        mixtures = draw_mixtures(lists.get("val", ()), num_mix, args.num_mixtures, args.seed, table)
         if mixtures:
             written[name] = write_mixtures, mixtures, f"mixtures of {num_mix}"
         else:
@@ -134,8 +154,10 @@ def say(text, file=None):
 
 def create(args):
     """Match audio and frames, split the clips, write the files and print a summary."""
-    found = find(args)
-    lists, left_out = divide(found, args)
+    found, table = find(args), {}
+    for root in args.root_audio:
+        table |= read_labels(beside(root))
+    lists, left_out = divide(found, args, table)
     rows = sorted((clip.name, reason) for clip, reason in left_out)
     write_rows(os.path.join(args.path_output, "left_out.csv"), [("clip", "reason"), *rows])
     name_unreadable(left_out)
@@ -156,7 +178,8 @@ def create(args):
     say(summary(lists, left_out))
     name_doubtful(found.solos)
     name_shared(found.solos)
-    write_lists(lists, args.path_output, args)
+    write_lists(lists, args.path_output, args, table)
+    add_labels(os.path.join(args.path_output, FILE_LABELS), table)
 
 
 def check(args):

@@ -17,12 +17,19 @@ VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v")
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")  # that can stand for a video, with a sound
 AUDIO_SUFFIXES = (".wav", ".mp3")  # the first is preferred
 NUMBER = re.compile("[0-9]{1,18}")  # more digits overflow
+SEGMENT = re.compile(r"([A-Za-z0-9_-]{11})_[0-9]{6}(?:_[0-9]{3})?")  # `dataset.download` names segments so
 SUFFIXES = re.compile(f"({'|'.join(map(re.escape, VIDEO_SUFFIXES + AUDIO_SUFFIXES))})+\\Z", re.IGNORECASE)
 
 
 def strip_suffixes(path):
     """A path without audio and video suffixes: `flute/STKXyBGSGyE` for `flute/STKXyBGSGyE.mp4`."""
     return SUFFIXES.sub("", path)
+
+
+def video_of(clip_id):
+    """The id of a clip's video: `STKXyBGSGyE` for its segment `STKXyBGSGyE_000030`, and for the whole."""
+    match = SEGMENT.fullmatch(clip_id)
+    return match[1] if match else clip_id
 
 
 def path_frame(folder, number):
@@ -62,8 +69,13 @@ class Clip(NamedTuple):
 
     @property
     def id(self):
-        """The video's id: `STKXyBGSGyE` for `data/audio/trumpet/STKXyBGSGyE.wav`."""
+        """The clip's id: `STKXyBGSGyE` for `data/audio/trumpet/STKXyBGSGyE.wav`."""
         return strip_suffixes(os.path.splitext(os.path.basename(self.path_audio))[0])
+
+    @property
+    def video(self):
+        """The video's id, which all of its segments share; see `video_of`."""
+        return video_of(self.id)
 
     @property
     def name(self):
@@ -159,4 +171,4 @@ def write_rows(path, rows):
 
 def shared_ids(clips, others):
     """The sorted ids of the videos that two iterables of `Clip` share."""
-    return sorted({clip.id for clip in clips} & {clip.id for clip in others})
+    return sorted({clip.video for clip in clips} & {clip.video for clip in others})

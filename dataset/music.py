@@ -49,7 +49,8 @@ class MUSICMixDataset(Dataset):
     over the list per epoch (0: enough for about 1,000 items); otherwise the middle of each clip, and at most
     `max_items` clips (-1: all). pairs: the clips of a mixture differ in category and video ("category"), in
     video ("video"), or are drawn as in the original code, which may repeat a clip ("original"). mixtures:
-    tuples of clip numbers; evaluation uses exactly these, but for those in `gone`. Randomness depends only on
+    tuples of clip numbers; evaluation uses exactly these, but for those in `gone`. labels: the `LabelSets` of
+    `clips`, of which the clips of a mixture share none, instead of categories. Randomness depends only on
     (seed, epoch, index).
 
     semitones: training clips are played faster or slower, up to this change of pitch; the clips, moments and
@@ -73,6 +74,7 @@ class MUSICMixDataset(Dataset):
         views=0,
         view_epochs=math.inf,
         checksums=False,
+        labels=None,
     ):
         assert not (train and mixtures), "fixed mixtures are for evaluation"
         self.clips = clips if train or max_items < 0 else clips[:max_items]
@@ -88,7 +90,7 @@ class MUSICMixDataset(Dataset):
         self.checksums = checksums and not train
         self._known = {}  # {clip's number: its checksums}; each worker reads a file for them once
         self.unreadable = {}  # {clip's number: why its views could not be made}
-        self.partners = Partners(self.clips, pairs)
+        self.partners = Partners(self.clips, pairs, labels)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # seen by persistent workers
         if not mixtures:
             self._check_partners()

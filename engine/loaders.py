@@ -8,8 +8,9 @@ from torch.utils.data import DataLoader
 
 from dataset.fixed import protocol_mixtures, read_fixed
 from dataset.index import read_index
+from dataset.indexing.labels import beside, label_sets, read_labels
 from dataset.indexing.mixtures import draw_same, without_partners
-from dataset.indexing.table import open_index
+from dataset.indexing.table import ClipTable, open_index
 from dataset.music import MUSICMixDataset, collate
 from engine.build import build_sampling
 from engine.machine import distributed
@@ -131,7 +132,11 @@ def build_val_loader(args):
 
 def _build_dataset(path, args, **options):
     try:
-        return MUSICMixDataset(open_index(path), build_sampling(args), seed=args.seed, **options)
+        clips = open_index(path)
+        labels = (
+            clips.label_sets if isinstance(clips, ClipTable) else label_sets(clips, read_labels(beside(path)))
+        )
+        return MUSICMixDataset(clips, build_sampling(args), seed=args.seed, labels=labels, **options)
     except UserError as error:
         message = str(error)
         raise UserError(message if path in message else f"{path}: {message}") from None

@@ -1,7 +1,9 @@
-"""Download the videos of MUSIC with yt-dlp: `python -m dataset.download`.
+"""Download the videos of MUSIC, or of your own lists, with yt-dlp: `python -m dataset.download`.
 
-    the lists' categories and ids  ->  <videos>/<category>/<id>.mp4    at most 480p, if available
-                                       <videos>/ledger.csv             the state of each video
+    the lists' categories and ids  ->  <videos>/<category>/<id>.mp4          at most 480p, if available
+    lists of segments              ->  <videos>/<label>/<id>_<start>.mp4     start in seconds, six digits
+                                       <videos>/labels.csv                   all labels and the split
+                                       <videos>/ledger.csv                   the state of each video
 
 Videos are downloaded to <videos>/.partial, and moved once they are complete and checked. Videos that exist or
 are gone are not requested again: an interrupted run resumes where it stopped.
@@ -10,6 +12,7 @@ are gone are not requested again: an interrupted run resumes where it stopped.
 import argparse
 import contextlib
 import logging
+import os
 import queue
 import random
 import sys
@@ -33,12 +36,15 @@ from dataset.download.client import (
     judge,
     reason,
 )
+from dataset.download.segments import read_segments
 from dataset.download.video_list import FAILED, GONE, HAD, Collection
+from dataset.indexing.labels import FILE_LABELS, add_labels
 from utils import Parser, UserError, command, progress, set_up_logging
 
 EXAMPLES = """
 python -m dataset.download --lists solo --categories flute tuba --limit 20
 python -m dataset.download --list my_list.json --videos my_videos
+python -m dataset.download --list vggsound.csv --videos vggsound/videos
 """
 MAX_PAUSE = 600  # seconds
 MAX_SHUTDOWN = 2  # seconds for jobs to finish when the run stops
@@ -86,7 +92,7 @@ class _Job(threading.Thread):
             if outcome.kind not in TEMPORARY or attempt == self._options.attempts or self._halt.is_set():
                 break
             pause = _pause_before_next(attempt, self._options.backoff, outcome.pause)
-            logger.info("%s/%s: %s; retrying in %.0f s", *video, outcome.reason, pause)
+            logger.info("%s/%s: %s; retrying in %.0f s", video.category, video.clip, outcome.reason, pause)
             if self._halt.wait(pause):
                 break
         return outcome
@@ -94,7 +100,7 @@ class _Job(threading.Thread):
     def _fetch(self, video):
         url = self._options.url_template.replace("{id}", video.id)
         try:
-            path = self._client.fetch(url, self._collection.partial(video))
+            path = self._client.fetch(url, self._collection.partial(video), video.start, video.end)
             self._collection.place(video, path)
         except UserError as error:
             self._collection.drop_partial(video)
@@ -147,7 +153,7 @@ def _take(done, count, collection):
             if in_a_row >= limit:
                 raise UserError(
                     f"stopped after {in_a_row} failures in a row: {advice}; then run the command again. "
-                    f"The last was {video.category}/{video.id}: {outcome.reason}"
+                    f"The last was {video.category}/{video.clip}: {outcome.reason}"
                 )
             bar.update()
 
@@ -177,7 +183,14 @@ def _parse(argv):
     add("--videos", default="data/videos", help="folder for <category>/<id>.mp4 and ledger.csv (%(default)s)")
     published = video_list.PUBLISHED
     add("--lists", nargs="+", choices=published, help="published lists (solo duet, unless --list is given)")
-    add("--list", nargs="+", action="extend", default=[], metavar="FILE", help="your own lists, JSON")
+    add(
+        "--list",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE",
+        help="your own lists, JSON or CSV",
+    )
     add("--lists_url", "--lists-url", help="URL of the published lists (%(default)s)")
     add("--categories", nargs="+", metavar="NAME", help="only these categories")
     add("--limit", type=count, metavar="N", help="only the first N of each category")
@@ -201,6 +214,18 @@ def _parse(argv):
     return args
 
 
+def _read(paths):
+    """The distinct videos of all lists, {clip: Entry} of segments, and the number of invalid entries."""
+    videos, num_refused = video_list.read([path for path in paths if not path.lower().endswith(".csv")])
+    table = {}
+    for path in [path for path in paths if path.lower().endswith(".csv")]:
+        segments, entries, refused = read_segments(path)
+        videos += [video for video in segments if video.clip not in table]
+        table |= {clip: entry for clip, entry in entries.items() if clip not in table}
+        num_refused += refused
+    return videos, table, num_refused
+
+
 @command
 def main(argv=None):
     """Download the requested videos; the exit status is 1 if any of them failed."""
@@ -210,9 +235,11 @@ def main(argv=None):
     names = args.lists or ([] if args.list else ["solo", "duet"])
     try:
         paths = [video_list.fetch(name, args.videos, args.lists_url, args.timeout) for name in names]
-        videos, num_refused = video_list.read([*paths, *args.list])
+        videos, table, num_refused = _read([*paths, *args.list])
         videos = video_list.select(videos, args.categories, args.limit)
         with Collection(args.videos) as collection:
+            wanted = {video.clip: table[video.clip] for video in videos if video.start is not None}
+            add_labels(os.path.join(args.videos, FILE_LABELS), wanted)
             download(videos, collection, args.jobs, options, args.retry)
     except OSError as error:  # the disk is full or not writable
         raise UserError(f"{args.videos}: {error}") from None

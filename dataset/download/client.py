@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import limits
 from dataset.download.video_list import FAILED, GONE
-from media import path_ffmpeg
+from dataset.preprocess.probe import read_header
+from media import file_url, media_input, path_ffmpeg, run_ffmpeg
 from utils import UserError
 
 # Functions import yt-dlp, which takes a second, so that --help and mistakes are answered at once.
@@ -20,6 +21,8 @@ URL_TEMPLATE = "https://www.youtube.com/watch?v={id}"
 FORMAT = "bv*+ba/b"  # the best by this order; res is the shorter side of a frame:
 FORMAT_ORDER = ["res:480", "ext:mp4:m4a", "vcodec:h264"]
 JS_RUNTIMES = ("deno", "node")  # YouTube needs one; yt-dlp uses whichever is installed
+SEGMENT_SLACK = 2  # seconds by which a segment may be too long before it is cut
+CUT = "-map 0:V:0 -map 0:a:0? -c:v libx264 -preset veryfast -pix_fmt yuv420p -c:a aac".split()
 SAFE_INPUT = ["-protocol_whitelist", "file", "-format_whitelist", limits.CONTAINERS]  # of ffmpeg
 MAX_REASON = 200  # characters
 REFUSED, UNREACHABLE, BROKEN, FULL = "refused", "unreachable", "broken", "full"  # kinds of FAILED
@@ -142,6 +145,15 @@ def _arguments_of_ffmpeg():
     return {f"{each.pp_key().lower()}+ffmpeg_i": SAFE_INPUT for each in steps}
 
 
+def _arguments_of_transfers(timeout):
+    """yt-dlp's external_downloader_args for segments, which ffmpeg fetches: no local files, within limits."""
+    safe = ["-protocol_whitelist", "http,https,httpproxy,tcp,tls", "-format_whitelist", limits.CONTAINERS]
+    return {
+        "ffmpeg_i": [*safe, "-rw_timeout", str(round(1e6 * timeout))],  # microseconds
+        "ffmpeg_o": ["-fs", str(limits.MAX_VIDEO_BYTES)],
+    }
+
+
 class Sink:
     """The logger of yt-dlp: nothing goes to stdout; each warning is logged once, not once per video."""
 
@@ -189,6 +201,7 @@ class Client:
                 "enable_file_urls": False,
                 # A file from the server may be a playlist of local files, whatever its name.
                 "postprocessor_args": _arguments_of_ffmpeg(),
+                "external_downloader_args": _arguments_of_transfers(options.timeout),
                 "noplaylist": True,
                 "cachedir": False,
                 "quiet": True,
@@ -202,14 +215,37 @@ class Client:
         except YoutubeDLError as error:
             raise UserError(f"cookies cannot be read: {reason(_causes(error))}") from None
 
-    def fetch(self, url, folder):
-        """Download into `folder`, resuming a partial file; returns the file's path.
+    def fetch(self, url, folder, start=None, end=None):
+        """Download a video, or its segment from `start` to `end` in seconds, into `folder`; returns the path.
 
-        Raises what yt-dlp raises. The file is hidden, and its name ends in .mp4 once it is complete.
+        Raises what yt-dlp raises. The file is hidden, and its name ends in .mp4 once it is complete. A
+        partial file is resumed. Where the segment alone cannot be had, the whole video is fetched, and cut.
         """
+        if start is None:
+            return self._download(url, folder, "")
+        from yt_dlp.utils import DownloadError, download_range_func
+
+        self._ydl.params |= {
+            "download_ranges": download_range_func(None, [(start, end)]),
+            "force_keyframes_at_cuts": True,  # else it starts at the keyframe before
+        }
+        try:
+            path = self._download(url, folder, "segment-")
+        except DownloadError as error:
+            if judge(error).kind != BROKEN or self._halt.is_set():
+                raise
+            path = None
+        finally:
+            del self._ydl.params["download_ranges"], self._ydl.params["force_keyframes_at_cuts"]
+        if path and 0 < read_header(path) <= end - start + SEGMENT_SLACK:
+            return path
+        path = path or self._download(url, folder, "")
+        return _cut(path, os.path.join(folder, ".cut.mp4"), start, end)
+
+    def _download(self, url, folder, prefix):
         # outtmpl is a template: yt-dlp expands variables such as $HOME, then %(…)s.
         safe = folder.replace("%", "%%").replace("$", "%(dollar|$)s")
-        self._ydl.params["outtmpl"]["default"] = os.path.join(safe, ".%(format_id)s.%(ext)s")
+        self._ydl.params["outtmpl"]["default"] = os.path.join(safe, f".{prefix}%(format_id)s.%(ext)s")
         files = self._ydl.extract_info(url).get("requested_downloads")
         if not files:
             raise UserError("no single video at this URL")
@@ -227,3 +263,10 @@ class Client:
             from yt_dlp.utils import DownloadCancelled
 
             raise DownloadCancelled
+
+
+def _cut(path, path_cut, start, end):
+    """Write the seconds from `start` to `end` of a video to `path_cut`, and return that."""
+    times = ["-ss", str(start), "-t", str(end - start)]
+    run_ffmpeg([*times, *media_input(path), *CUT, file_url(path_cut)])
+    return path_cut

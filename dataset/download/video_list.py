@@ -1,4 +1,4 @@
-"""The videos of MUSIC: published lists, paths on disk, and the state of each video.
+"""The videos of lists: published lists, paths on disk, and the state of each video.
 
 A list is JSON: {"version": ..., "videos": {"<category>": ["<id>", ...]}}, or only the inner object.
 Categories become folder names and ids become file names, so both are validated.
@@ -16,6 +16,7 @@ from datetime import datetime, timezone
 from typing import NamedTuple
 
 import limits
+from dataset.indexing.labels import FILE_LABELS
 from dataset.ledger import Ledger
 from media import media_input, run_ffmpeg
 from utils import UserError, replacing
@@ -32,15 +33,26 @@ HAD, GONE, FAILED = STATES = ("had", "gone", "failed")
 COLUMNS = ("id", "category", "state", "reason", "bytes", "time")
 ID = re.compile(r"[A-Za-z0-9_-]{11}")
 MAX_CATEGORY = 60  # characters
+TABLES = ("ledger.csv", FILE_LABELS)  # beside the folders of categories
 
 log = logging.getLogger(__name__)
 
 
 class Video(NamedTuple):
-    """One entry: the category, which names its folder, and the id at YouTube."""
+    """One entry: the category, which names its folder, the id at YouTube, and the seconds of a segment."""
 
     category: str
     id: str
+    start: float | None = None  # None: the whole video
+    end: float | None = None
+
+    @property
+    def clip(self):
+        """The name of its file and of its row in the ledger, see `dataset.index.video_of`."""
+        if self.start is None:
+            return self.id
+        seconds, thousandths = divmod(round(1000 * self.start), 1000)
+        return f"{self.id}_{seconds:06d}" + (f"_{thousandths:03d}" if thousandths else "")
 
 
 class Collection:
@@ -62,11 +74,11 @@ class Collection:
 
     def path(self, video):
         """The path of the finished file."""
-        return os.path.join(self.root, video.category, f"{video.id}.mp4")
+        return os.path.join(self.root, video.category, f"{video.clip}.mp4")
 
     def partial(self, video):
         """The folder of the unfinished download."""
-        return os.path.join(self.root, ".partial", video.category, video.id)
+        return os.path.join(self.root, ".partial", video.category, video.clip)
 
     def size(self, video):
         """Bytes of the finished file, 0 if there is none."""
@@ -105,12 +117,12 @@ class Collection:
         now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         size = self.size(video) if state == HAD else ""
         self._ledger.record(
-            id=video.id, category=video.category, state=state, reason=reason, bytes=size, time=now
+            id=video.clip, category=video.category, state=state, reason=reason, bytes=size, time=now
         )
 
     def row(self, video):
         """The video's row in the ledger, or an empty one."""
-        return self._ledger.rows.get((video.id, video.category), {})
+        return self._ledger.rows.get((video.clip, video.category), {})
 
     def summary(self, videos):
         """A table of the states of `videos`, one line per category and one for all."""
@@ -165,7 +177,7 @@ def read(paths):
     videos, num_refused = {}, 0
     for path in paths:
         for category, ids in _load(path).items():
-            if not _is_folder_name(category):
+            if not is_folder_name(category):
                 log.warning("%s: not a valid folder name: %r: skipped %d videos", path, category, len(ids))
                 num_refused += len(ids)
                 continue
@@ -212,6 +224,7 @@ def _parse(data, name):
     return categories
 
 
-def _is_folder_name(name):
+def is_folder_name(name):
+    """Whether a category of a list may name a folder."""
     fits = 0 < len(name) <= MAX_CATEGORY and name.isprintable()
-    return fits and name[0] != "." and not set(name) & set("/\\")
+    return fits and name[0] != "." and not set(name) & set("/\\") and name not in TABLES

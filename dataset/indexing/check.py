@@ -108,7 +108,7 @@ def _row_problems(each):
         mixtures[names] += 1
         for clip in mixture:
             videos[clip.id][clip.name] = where
-        if len({clip.id for clip in mixture}) < each.num_mix:
+        if len({clip.video for clip in mixture}) < each.num_mix:
             within.append(f"{where}: {names}")
         elif len({clip.category for clip in mixture}) < each.num_mix:
             alike.append(f"{where}: {names}")

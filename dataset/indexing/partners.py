@@ -6,14 +6,22 @@ from typing import NamedTuple
 import numpy as np
 
 KINDS = {"category": ("category", "video"), "video": ("video",), "original": ()}  # by the option `pairs`
+MAX_TRIES = 100  # draws among all clips before those that may be drawn are listed
 
 
 class _Kind(NamedTuple):
-    """Clips by their label of one kind, e.g. by category."""
+    """Clips by their labels of one kind, e.g. by category."""
 
-    labels: np.ndarray  # int32 [clips]
-    order: np.ndarray  # int32 [clips]: clip numbers sorted by label, then by number
+    labels: np.ndarray  # int32: the labels of the first clip, of the second …
+    places: np.ndarray | None  # int64 [clips + 1]: where each clip's labels start; None: one label per clip
+    order: np.ndarray  # int32: clip numbers sorted by label, then by number
     starts: np.ndarray  # int64 [labels + 1]: where each label's clips start in `order`
+
+    def of(self, number):
+        """The labels of a clip, without repeats."""
+        if self.places is None:
+            return self.labels[number : number + 1]
+        return self.labels[self.places[number] : self.places[number + 1]]
 
     def members(self, label):
         """The sorted numbers of the clips with a label."""
@@ -23,26 +31,48 @@ class _Kind(NamedTuple):
 class Partners:
     """The clips of a list by category and video; clips that share either are not mixed.
 
-    clips: a list of `dataset.index.Clip` or a `ClipTable`; pairs: a key of KINDS, which says what differs.
+    clips: a list of `dataset.index.Clip` or a `ClipTable`; pairs: a key of KINDS, which says what differs;
+    sets: `LabelSets` of the clips, whose labels take the place of categories, or None. It may go on after the
+    last clip.
     """
 
-    def __init__(self, clips, pairs):
+    def __init__(self, clips, pairs, sets=None):
         self.count = len(clips)
         labels = getattr(clips, "labels", None) or functools.partial(_labels, clips)
-        self.kinds = {kind: _group(labels(kind)) for kind in KINDS[pairs]}
+        self.kinds = {
+            kind: _group_sets(sets, self.count) if sets and kind == "category" else _group(labels(kind))
+            for kind in KINDS[pairs]
+        }
+        self.has_sets = any(kind.places is not None for kind in self.kinds.values())
 
     def num_labels(self):
         """{kind: how many different categories or videos there are}."""
-        return {kind: len(group.starts) - 1 for kind, group in self.kinds.items()}
+        return {kind: int(np.count_nonzero(np.diff(group.starts))) for kind, group in self.kinds.items()}
 
     def draw(self, picked, failed, rng):
         """A random clip that may be mixed with the clips `picked`, none of `failed`; None if there is none.
 
-        Draws what `rng.choice` draws from the sorted array of such clips, without making the array.
+        Where each clip has one label, draws what `rng.choice` draws from the sorted array of such clips,
+        without making the array.
         """
+        if self.has_sets:
+            return self._draw_by_trial(picked, failed, rng)
         barred = self._barred(picked, failed)
         allowed = self.count - sum(map(len, barred))
         return self._find(int(rng.integers(allowed)), barred) if allowed else None
+
+    def _draw_by_trial(self, picked, failed, rng):
+        """See `draw`: with several labels a clip, those that may not be drawn cannot be counted at once."""
+        taken = [(kind, {*map(int, kind.of(one))}) for kind in self.kinds.values() for one in picked]
+        for _ in range(MAX_TRIES):
+            number = int(rng.integers(self.count))
+            fits = all(labels.isdisjoint(kind.of(number).tolist()) for kind, labels in taken)
+            if fits and number not in failed:
+                return number
+        barred = [np.array(failed, np.int64)]
+        barred += [kind.members(label) for kind, labels in taken for label in labels]
+        allowed = np.setdiff1d(np.arange(self.count), np.concatenate(barred))
+        return int(rng.choice(allowed)) if len(allowed) else None
 
     def _barred(self, picked, failed):
         """Sorted arrays without common numbers: the clips that may not be drawn."""
@@ -73,11 +103,23 @@ class Partners:
 def _labels(clips, kind):
     """int32 [clips]: a number for each label, from 0, in the order in which they first appear."""
     known = {}
-    labels = (clip.category if kind == "category" else clip.id for clip in clips)
+    labels = (clip.category if kind == "category" else clip.video for clip in clips)
     return np.fromiter((known.setdefault(label, len(known)) for label in labels), np.int32, len(clips))
 
 
 def _group(labels):
     """The `_Kind` of labels [clips]."""
     counts = np.bincount(labels)
-    return _Kind(labels, np.argsort(labels, kind="stable").astype(np.int32), np.append(0, counts.cumsum()))
+    order = np.argsort(labels, kind="stable").astype(np.int32)
+    return _Kind(labels, None, order, np.append(0, counts.cumsum()))
+
+
+def _group_sets(sets, count):
+    """The `_Kind` of the `LabelSets` of the first `count` clips."""
+    places = np.asarray(sets.starts[: count + 1])
+    group = _group(np.asarray(sets.values[: places[-1]]))
+    sizes = np.diff(places)
+    if np.all(sizes == 1):
+        return group
+    numbers = np.repeat(np.arange(count, dtype=np.int32), sizes)
+    return group._replace(places=places, order=numbers[group.order])

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 
-from dataset.index import ERRORS, read_index
+from dataset.index import ERRORS, read_index, video_of
 from utils import UserError
 
 PARTS = ("train", "val", "test")
@@ -17,11 +17,23 @@ def draw(name, seed):
 
 
 def videos_of(clips):
-    """{id: set of its categories}."""
+    """{id of a video: set of its categories}."""
     videos = defaultdict(set)
     for clip in clips:
-        videos[clip.id].add(clip.category)
+        videos[clip.video].add(clip.category)
     return dict(videos)
+
+
+def held_out(clips, table):
+    """{video: "val" or "test"} of the clips' videos that a published split keeps from training.
+
+    table: as `dataset.indexing.labels.read_labels` returns it. All segments of a video go with the first of
+    them that is for test, or else for validation.
+    """
+    parts = {}
+    for part in ("val", "test"):
+        parts |= {clip.video: part for clip in clips if clip.id in table and table[clip.id].split == part}
+    return parts
 
 
 def split(videos, ratio, seed, test_ratio=0.0):
@@ -131,12 +143,12 @@ def read_split(paths):
 
 
 def read_ids(path):
-    """The set of ids in a file: .txt, one per line; .json, a published list; otherwise an index file.
+    """The videos' ids in a file: .txt, one per line; .json, a published list; otherwise an index file.
 
     Raises UserError if it contains none.
     """
     if not path.lower().endswith((".txt", ".json")):
-        return {clip.id for clip in read_index(path)}
+        return {clip.video for clip in read_index(path)}
     try:
         with open(path, encoding="utf-8-sig", errors=ERRORS) as file:
             text = file.read()
@@ -146,7 +158,7 @@ def read_ids(path):
     ids = _ids_of_json(path, text) if is_json else {line.strip() for line in text.split("\n")} - {""}
     if not ids:
         raise UserError(f"{path}: contains no ids")
-    return ids
+    return set(map(video_of, ids))
 
 
 def _ids_of_json(path, text):

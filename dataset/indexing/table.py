@@ -15,13 +15,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dataset.index import ERRORS, parse_clips, read_index
+from dataset.index import ERRORS, parse_clips, read_index, video_of
+from dataset.indexing.labels import LabelSets, SetBuilder, beside, read_labels
 from utils import UserError
 
 MANY = 100_000  # rows from which on an index file is opened as a table
 SUFFIX = ".columns"
 COLUMNS = {"starts": np.int64, "num_frames": np.int32, "categories": np.int32, "videos": np.int32}
-STAMP = "stamp"  # column of the file's size and time of change
+SETS = {"label_starts": np.int64, "label_values": np.int32}  # see `LabelSets`; NO_SETS without `labels.csv`
+NO_SETS = LabelSets(np.zeros(1), np.zeros(1))  # empty files cannot be mapped
+STAMP = "stamp"  # column of size and time of change of the file, and of `labels.csv` beside it
 BOM = b"\xef\xbb\xbf"
 
 
@@ -57,7 +60,8 @@ class ClipTable(Sequence):
         if columns is None:
             _build(self.path, folder, stamp)
             columns = _load(folder, stamp)
-        self.starts, self.num_frames, self.categories, self.videos = columns
+        self.starts, self.num_frames, self.categories, self.videos, *sets = columns
+        self.label_sets = LabelSets(*sets) if len(sets[0]) == len(self.starts) else None
         with open(self.path, "rb") as file:
             self._text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
@@ -90,8 +94,8 @@ def _count_lines(path):
 
 
 def _stamp(path):
-    status = os.stat(path)
-    return np.array([status.st_size, status.st_mtime_ns], np.int64)
+    files = [os.stat(each) for each in (path, beside(path)) if os.path.exists(each)]
+    return np.array([(status.st_size, status.st_mtime_ns) for status in files], np.int64)
 
 
 def _load(folder, stamp):
@@ -99,15 +103,18 @@ def _load(folder, stamp):
     try:
         if not np.array_equal(np.load(os.path.join(folder, f"{STAMP}.npy")), stamp):
             return None
-        columns = [np.load(os.path.join(folder, f"{name}.npy"), mmap_mode="r") for name in COLUMNS]
+        columns = [np.load(os.path.join(folder, f"{name}.npy"), mmap_mode="r") for name in COLUMNS | SETS]
     except (OSError, ValueError):
         return None
-    return columns if len({len(columns[0]) - 1, *map(len, columns[1:])}) == 1 else None
+    starts, *others, label_starts, label_values = columns
+    whole = len({len(starts) - 1, *map(len, others)}) == 1
+    labelled = len(label_starts) == len(starts) and label_starts[-1] == len(label_values)
+    return columns if whole and (labelled or len(label_starts) == len(label_values) == 1) else None
 
 
 def _build(path, folder, stamp):
     """Write the columns of an index file; several processes may do it at the same time."""
-    columns = dict(zip(COLUMNS, _read_columns(path), strict=True)) | {STAMP: stamp}
+    columns = dict(zip(COLUMNS | SETS, _read_columns(path), strict=True)) | {STAMP: stamp}
     try:
         temporary = tempfile.mkdtemp(
             prefix=f".{os.path.basename(folder)}-", dir=os.path.dirname(folder) or "."
@@ -127,9 +134,9 @@ def _build(path, folder, stamp):
 
 
 def _read_columns(path):
-    """Arrays in the order of COLUMNS, read from the whole index file."""
-    starts, num_frames = [], []
-    labels = _Labels()
+    """Arrays in the order of COLUMNS and SETS, read from the whole index file."""
+    starts, num_frames, table = [], [], read_labels(beside(path))
+    labels, sets = _Labels(), SetBuilder(table)
     with open(path, "rb") as file:
         lines = _Lines(file)
         reader = csv.reader(lines)
@@ -140,9 +147,17 @@ def _read_columns(path):
                 starts.append(start)
                 num_frames.append(clip.num_frames)
                 labels.add(clip)
+                if table:
+                    sets.add(clip)
             start = lines.position
-    values = ([*starts, start], num_frames, labels.categories, labels.videos)
-    return [np.array(column, dtype) for column, dtype in zip(values, COLUMNS.values(), strict=True)]
+    values = (
+        [*starts, start],
+        num_frames,
+        labels.categories,
+        labels.videos,
+        *(sets.sets() if table else NO_SETS),
+    )
+    return [np.array(column, dtype) for column, dtype in zip(values, (COLUMNS | SETS).values(), strict=True)]
 
 
 class _Labels:
@@ -160,7 +175,8 @@ class _Labels:
             self._folders[folder] = self._names.setdefault(clip.category, len(self._names))
         self.categories.append(self._folders[folder])
         stem, _, _ = name.rpartition(".")
-        video = stem if stem and "." not in stem else clip.id  # the same, but for names with several dots
+        stem = stem if stem and "." not in stem else clip.id  # the same, but for names with several dots
+        video = video_of(stem)
         self.videos.append(self._ids.setdefault(video, len(self._ids)))
 
 

@@ -45,9 +45,9 @@ def find_clips(trees, fps, min_seconds, max_difference):
             reasons.append(reason)
     categories = {clip.category for clip in clips}
     duets = {name for name in categories if is_duet(name, categories.union(CATEGORIES))}
-    duet_ids = {clip.id for clip in clips if clip.category in duets}
+    duet_videos = {clip.video for clip in clips if clip.category in duets}
     for n, clip in enumerate(clips):
-        if clip.id in duet_ids and clip.category not in duets:
+        if clip.video in duet_videos and clip.category not in duets:
             reasons[n] = reasons[n] or "also a duet"
     _check_sounds(clips, reasons, fps, max_difference)
     taken = set()

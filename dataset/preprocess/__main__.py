@@ -3,6 +3,7 @@
     <videos>/<category>/<id>.mp4  ->  <out>/frames/<category>/<id>.mp4/000001.jpg ...   `fps` per second
                                       <out>/audio/<category>/<id>.wav                   mono, 16 bit
                                       <out>/preprocess.csv                              outcome per video
+    <videos>/labels.csv           ->  <out>/labels.csv                                  see `dataset.download`
 
 Frame k shows the video at (k - 0.5) / fps seconds, to half a frame. The outputs of a video appear complete
 or not at all. Existing outputs made with the same settings are kept: an interrupted run resumes where it
@@ -21,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 import environment  # noqa: F401
 
 from dataset.index import find_videos, strip_suffixes
+from dataset.indexing.labels import FILE_LABELS, add_labels, read_labels
 from dataset.ledger import Ledger
 from dataset.preprocess.benchmark import benchmark
 from dataset.preprocess.convert import Settings, convert
@@ -45,6 +47,7 @@ def convert_all(root, out, jobs, settings=None, shard=(1, 1)):
     names = [name for name in find_videos(root) if part_of(name, count) == part]
     targets, failures = _targets(names, out)
     results = {}
+    add_labels(os.path.join(out, FILE_LABELS), read_labels(os.path.join(root, FILE_LABELS)))
     with Ledger(ledger_path(out, shard), COLUMNS) as ledger, _staging(out, shard) as staging:
         for name, reason in failures.items():
             ledger.record(video=name, state=FAILED, reason=reason, frames="", seconds="")
