@@ -29,6 +29,17 @@ def test_a_served_playlist_is_not_kept_as_a_video(server, videos, tmp_path, kind
     assert not [name for name in files(videos) if name.endswith(".mp4")]
 
 
+@pytest.mark.parametrize("playlist", PLAYLISTS)
+def test_a_served_playlist_is_not_kept_as_a_segment(server, videos, tmp_path, playlist):
+    secret = tmp_path / "secret.mp4"
+    secret.write_bytes(server.video)
+    server.answers[ID] = [Answer(body=PLAYLISTS[playlist].format(secret=secret).encode())] * 99
+    (tmp_path / "segments.csv").write_text(f"{ID},0,violin,train\n")
+    assert run(server, videos, {}, "--list", tmp_path / "segments.csv", "--attempts", 1) == 1
+    assert rows(videos)[f"{ID}_000000"]["state"] == "failed"
+    assert not [name for name in files(videos) if name.endswith(".mp4")]
+
+
 def test_a_video_that_is_too_large_is_not_kept(server, videos, monkeypatch):
     monkeypatch.setattr(limits, "MAX_VIDEO_BYTES", len(server.video) - 1)
     assert run(server, videos, {"violin": [ID]}) == 1
