@@ -150,7 +150,7 @@ def _arguments_of_transfers(timeout):
     safe = ["-protocol_whitelist", "http,https,httpproxy,tcp,tls", "-format_whitelist", limits.CONTAINERS]
     return {
         "ffmpeg_i": [*safe, "-rw_timeout", str(round(1e6 * timeout))],  # microseconds
-        "ffmpeg_o": ["-fs", str(limits.MAX_VIDEO_BYTES)],
+        "ffmpeg_o": ["-preset", "veryfast", "-fs", str(limits.MAX_VIDEO_BYTES)],
     }
 
 
