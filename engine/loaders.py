@@ -8,8 +8,9 @@ from torch.utils.data import DataLoader
 
 from dataset.fixed import protocol_mixtures, read_fixed
 from dataset.index import read_index
-from dataset.indexing.labels import beside, label_sets, read_labels
+from dataset.indexing.labels import beside, read_labels
 from dataset.indexing.mixtures import draw_same, without_partners
+from dataset.indexing.partners import label_sets
 from dataset.indexing.table import ClipTable, open_index
 from dataset.music import MUSICMixDataset, collate
 from engine.build import build_sampling

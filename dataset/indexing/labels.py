@@ -8,8 +8,6 @@ import csv
 import os
 from typing import NamedTuple
 
-import numpy as np
-
 from dataset.index import ERRORS, write_rows
 from utils import UserError
 
@@ -23,13 +21,6 @@ class Entry(NamedTuple):
 
     labels: tuple
     split: str
-
-
-class LabelSets(NamedTuple):
-    """The labels of the clips of a list, as numbers from 0."""
-
-    starts: np.ndarray  # int64 [clips + 1]: where each clip's labels start in `values`
-    values: np.ndarray  # int32
 
 
 def beside(path):
@@ -65,33 +56,3 @@ def add_labels(path, table):
         return
     rows = ((clip, SEPARATOR.join(entry.labels), entry.split) for clip, entry in (known | table).items())
     write_rows(path, [COLUMNS, *sorted(rows)])
-
-
-class SetBuilder:
-    """Collects the `LabelSets` of clips. table: as `read_labels` returns it."""
-
-    def __init__(self, table):
-        self._table, self._numbers = table, {}
-        self._starts, self._values = [0], []
-
-    def add(self, clip):
-        """Add a clip's labels."""
-        entry = self._table.get(clip.id)
-        labels = (entry and entry.labels) or (clip.category,)
-        numbers = (self._numbers.setdefault(label, len(self._numbers)) for label in dict.fromkeys(labels))
-        self._values += numbers
-        self._starts.append(len(self._values))
-
-    def sets(self):
-        """The `LabelSets` of the clips added so far."""
-        return LabelSets(np.array(self._starts, np.int64), np.array(self._values, np.int32))
-
-
-def label_sets(clips, table):
-    """The `LabelSets` of clips, an iterable of `Clip`; None without a table."""
-    if not table:
-        return None
-    builder = SetBuilder(table)
-    for clip in clips:
-        builder.add(clip)
-    return builder.sets()

@@ -9,6 +9,13 @@ KINDS = {"category": ("category", "video"), "video": ("video",), "original": ()}
 MAX_TRIES = 100  # draws among all clips before those that may be drawn are listed
 
 
+class LabelSets(NamedTuple):
+    """The labels of the clips of a list, as numbers from 0."""
+
+    starts: np.ndarray  # int64 [clips + 1]: where each clip's labels start in `values`
+    values: np.ndarray  # int32
+
+
 class _Kind(NamedTuple):
     """Clips by their labels of one kind, e.g. by category."""
 
@@ -123,3 +130,33 @@ def _group_sets(sets, count):
         return group
     numbers = np.repeat(np.arange(count, dtype=np.int32), sizes)
     return group._replace(places=places, order=numbers[group.order])
+
+
+class SetBuilder:
+    """Collects the `LabelSets` of clips. table: as `dataset.indexing.labels.read_labels` returns it."""
+
+    def __init__(self, table):
+        self._table, self._numbers = table, {}
+        self._starts, self._values = [0], []
+
+    def add(self, clip):
+        """Add a clip's labels."""
+        entry = self._table.get(clip.id)
+        labels = (entry and entry.labels) or (clip.category,)
+        numbers = (self._numbers.setdefault(label, len(self._numbers)) for label in dict.fromkeys(labels))
+        self._values += numbers
+        self._starts.append(len(self._values))
+
+    def sets(self):
+        """The `LabelSets` of the clips added so far."""
+        return LabelSets(np.array(self._starts, np.int64), np.array(self._values, np.int32))
+
+
+def label_sets(clips, table):
+    """The `LabelSets` of clips, an iterable of `Clip`; None without a table."""
+    if not table:
+        return None
+    builder = SetBuilder(table)
+    for clip in clips:
+        builder.add(clip)
+    return builder.sets()

@@ -16,7 +16,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from dataset.index import ERRORS, parse_clips, read_index, video_of
-from dataset.indexing.labels import LabelSets, SetBuilder, beside, read_labels
+from dataset.indexing.labels import beside, read_labels
+from dataset.indexing.partners import LabelSets, SetBuilder
 from utils import UserError
 
 MANY = 100_000  # rows from which on an index file is opened as a table

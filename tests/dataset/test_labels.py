@@ -9,8 +9,9 @@ import create_index_files
 from arguments import parse_args
 from dataset.index import Clip, read_index, read_mixtures, shared_ids, write_index
 from dataset.indexing import table
-from dataset.indexing.labels import Entry, add_labels, label_sets, read_labels
+from dataset.indexing.labels import Entry, add_labels, read_labels
 from dataset.indexing.mixtures import draw_mixtures
+from dataset.indexing.partners import label_sets
 from dataset.indexing.split import held_out, read_split
 from engine.loaders import build_train_loader, build_val_loader
 from tests.helpers import FPS, RATE, SMALL, create, make_clip

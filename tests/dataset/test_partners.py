@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from dataset.index import Clip
-from dataset.indexing.labels import LabelSets
-from dataset.indexing.partners import KINDS, Partners
+from dataset.indexing.partners import KINDS, LabelSets, Partners
 
 
 def make_clips(rng, count):
