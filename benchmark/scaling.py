@@ -1,13 +1,15 @@
 """`benchmark --scaling`: how costs grow with batch, workers, clip length and index size."""
 
+import multiprocessing
 import os
 import statistics
 import tempfile
 import time
+import warnings
 
 import numpy as np
 import soundfile
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from arguments import parse_args
 from benchmark.clock import alone, in_turn, peak_memory
@@ -22,8 +24,14 @@ from engine.loaders import build_train_loader, start_epoch
 
 NUM_CATEGORIES = 20  # in an index
 ROUNDS = 5
-FULL = {"batch": (1, 2, 4, 8), "workers": (0, 1, 2), "minutes": (1, 10, 60), "rows": (10, 1000, 100_000)}
+FULL = {
+    "batch": (1, 2, 4, 8),
+    "workers": (0, 1, 2),
+    "minutes": (1, 10, 60),
+    "rows": (10, 1000, 100_000, 1_000_000),
+}
 QUICK = {"batch": (1,), "workers": (0, 1), "minutes": (1, 2), "rows": (10,)}
+WORKERS, DRAWN = 8, 4000  # processes that draw mixtures from an index, and how many
 LOADED = {False: 96, True: 8}  # examples that workers load per round; True: quick
 
 
@@ -89,16 +97,69 @@ def _measure_minutes(folder, args, sizes, rounds):
 
 
 def start_up(folder, flags, rows):
-    """Seconds and memory until the sampler of an index of `rows` yields; to be called in a new process."""
+    """Seconds and memory of an index of `rows`; to be called in a new process.
+
+    Until the sampler yields, for the first time and again; of a draw of a mixture's clips; and the memory of
+    WORKERS loaders in all, without media.
+    """
     path = os.path.join(folder, f"{rows}.csv")
     names = [f"category{n % NUM_CATEGORIES:02d}/clip{n:07d}" for n in range(rows)]
     write_index(path, (Clip(f"data/audio/{name}.wav", f"data/frames/{name}.mp4", 1440) for name in names))
     args = parse_args([*flags, "--list_train", path, "--batch_size_per_gpu", "4", "--workers", "0"])
+    began = time.perf_counter()
+    build_train_loader(args)
+    first = time.perf_counter() - began
     before, began = peak_memory(), time.perf_counter()
     loader = build_train_loader(args)
     start_epoch(loader, 1)
     next(iter(loader.sampler))
-    return {"seconds": time.perf_counter() - began, "more_bytes": peak_memory() - before}
+    again = time.perf_counter() - began
+    return {
+        "first_s": first,
+        "again_s": again,
+        "more_bytes": peak_memory() - before,
+        "draw_us": _draw_time(loader.dataset),
+        "workers_bytes": _workers_memory(loader.dataset),
+    }
+
+
+class _Draws(Dataset):
+    """Draws mixtures of a `MUSICMixDataset` from all over its list, without loading them."""
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def __len__(self):
+        return DRAWN
+
+    def __getitem__(self, number):
+        index = number * len(self.dataset.clips) // DRAWN
+        return len([self.dataset.clips[each].name for each in self.dataset.mixture(index)])
+
+
+def _draw_time(dataset):
+    """Microseconds to draw the clips of a mixture."""
+    draws = _Draws(dataset)
+    began = time.perf_counter()
+    for number in range(DRAWN):
+        draws[number]
+    return 1e6 * (time.perf_counter() - began) / DRAWN
+
+
+def _workers_memory(dataset):
+    """Bytes of all loading processes that draw mixtures; what they share counts once."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # more workers than cores
+        loader = iter(DataLoader(_Draws(dataset), 100, num_workers=WORKERS))
+    for _ in range(DRAWN // 100):
+        next(loader)
+    return sum(_proportional_memory(process.pid) for process in multiprocessing.active_children())
+
+
+def _proportional_memory(pid):
+    """Bytes of a process, of which pages that several use count in part."""
+    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+        return sum(1024 * int(line.split()[1]) for line in file if line.startswith("Pss:"))
 
 
 def scaling_lines(result):

@@ -12,7 +12,7 @@ from tests.test_separate import make_checkpoint
 from tests.videos import SOUND_RATE, make_video, tone
 
 NOTEBOOK = PROJECT / "docs" / "demo.ipynb"
-NEEDED = "arguments.py environment.py separate.py utils.py viz.py dataset engine models pages".split()
+NEEDED = "arguments.py environment.py limits.py media.py utils.py viz.py web.py dataset engine models pages".split()
 TIMEOUT = 600  # s for a cell, generous for slow machines
 
 
