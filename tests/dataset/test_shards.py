@@ -1,13 +1,11 @@
 """Shards: what is packed is what is read, from any process; packing resumes and gives the same bytes."""
 
-import io
 import json
 import os
 import shutil
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,32 +20,14 @@ from dataset.index import Clip, read_index, read_mixtures, write_index, write_mi
 from dataset.music import MUSICMixDataset, Sampling
 from dataset.shards import __main__ as command
 from dataset.shards.encode import Encoding
-from dataset.shards.members import list_members, path_index, write_members
-from dataset.shards.read import is_file, is_folder, list_frames, open_media
-from dataset.shards.write import pack, packed_clips
+from dataset.shards.members import list_members
+from dataset.shards.read import is_file, is_folder, list_frames
+from dataset.shards.write import pack
 from tests.conftest import RATE
+from tests.dataset.packing import KEEP, history, pack_all, read_all
 from utils import UserError
 
 SMALL = Sampling(img_size=32, aud_len=16383)
-KEEP = Encoding("keep")
-
-
-def read_all(path):
-    with open_media(path) as file:
-        return file.read()
-
-
-def pack_all(clips, folder, megabytes=0.5, encoding=KEEP, tag=""):
-    folder.mkdir(exist_ok=True)
-    assert not pack(clips, str(folder), megabytes * 1e6, encoding, tag)
-    return packed_clips(str(folder))
-
-
-@pytest.fixture(scope="module")
-def shards(tree, tmp_path_factory):
-    """(clips in folders, the same clips in shards)."""
-    packed = pack_all(tree[1], tmp_path_factory.mktemp("packed"))
-    return tree[1], [packed[clip.name] for clip in tree[1]]
 
 
 def same_items(one, other):
@@ -101,6 +81,12 @@ def test_a_list_in_shards_trains_in_forked_workers_and_threads(shards):
     with ThreadPoolExecutor(8) as pool:
         for item, index in zip(pool.map(packed.__getitem__, range(9)), range(9), strict=True):
             assert same_items(item, folders[index])
+
+
+def test_training_from_folders_and_from_shards_gives_the_same_losses(shards, tmp_path, monkeypatch):
+    one, other = (history(shards[n], tmp_path / f"{n}", monkeypatch) for n in (0, 1))
+    assert len(one["train"]["err"]) >= 8
+    assert one == other
 
 
 def test_each_shard_is_opened_once(shards, monkeypatch):
@@ -288,119 +274,6 @@ def test_another_number_of_frames_than_in_the_shard_is_an_error(tree, tmp_path):
     pack_all(tree[1][:1], tmp_path / "a")
     with pytest.raises(UserError, match="160 frames, expected 80: delete that shard"):
         pack([tree[1][0]._replace(num_frames=80)], str(tmp_path / "a"), 1e6, KEEP)
-
-
-# ---- shards that cannot be used
-
-
-def tar_of(path, *members):
-    """A tar file of (TarInfo fields, bytes)."""
-    with tarfile.open(path, "w") as tar:
-        for fields, data in members:
-            info = tarfile.TarInfo(fields.pop("name"))
-            info.size = len(data)
-            for name, value in fields.items():
-                setattr(info, name, value)
-            tar.addfile(info, io.BytesIO(data) if data else None)
-    return str(path)
-
-
-@pytest.mark.parametrize(
-    ("fields", "reason"),
-    [
-        ({"name": "../a.wav"}, "a name that leads elsewhere"),
-        ({"name": "/etc/a.wav"}, "a name that leads elsewhere"),
-        ({"name": "x/./a.wav"}, "a name that leads elsewhere"),
-        ({"name": "a" * 1025}, "a name of more than 1024 bytes"),
-        ({"name": "a.wav", "type": tarfile.SYMTYPE, "linkname": "/etc/passwd"}, "not a regular file"),
-        ({"name": "a.wav", "type": tarfile.LNKTYPE, "linkname": "b.wav"}, "not a regular file"),
-        ({"name": "a.wav", "type": tarfile.FIFOTYPE}, "not a regular file"),
-        ({"name": "a.wav", "type": tarfile.CHRTYPE}, "not a regular file"),
-        ({"name": "good.wav"}, "a name that occurs twice"),
-        ({"name": "a.wav", "size": 10**12}, "1000000000000 bytes, expected at most 1000000000"),
-        ({"name": "a.wav", "size": 10**6}, "truncated"),
-    ],
-)
-def test_hostile_members_are_refused_in_one_line(tmp_path, fields, reason):
-    path = tar_of(tmp_path / "a.tar", ({"name": "good.wav"}, b"sound"), (dict(fields), b""))
-    with pytest.raises(UserError, match=reason) as error:
-        write_members(path)
-    assert str(error.value).startswith(f"{path}: ")
-    assert "\n" not in str(error.value)
-    assert not os.path.exists(path_index(path))
-
-
-@pytest.mark.parametrize("data", [b"no tar file" * 100, b"", b"\0" * 100])
-def test_what_is_no_tar_file_is_refused(tmp_path, data):
-    (tmp_path / "a.tar").write_bytes(data)
-    with pytest.raises(UserError, match="cannot be read as a tar file"):
-        write_members(str(tmp_path / "a.tar"))
-
-
-def test_folders_in_tar_files_are_left_out(tmp_path):
-    path = tar_of(
-        tmp_path / "a.tar", ({"name": "x", "type": tarfile.DIRTYPE}, b""), ({"name": "x/a.wav"}, b"1")
-    )
-    assert list_members(path).keys() == {"x/a.wav"}
-
-
-def bad_index(path, rows=((b"", 0, 10240), (b"a.wav", 512, 5)), kind="S8 <i8 <i8"):
-    names = zip(("name", "offset", "length"), kind.split(), strict=False)
-    fields = list(names)
-    np.save(path_index(path), np.array([row[: len(fields)] for row in rows], fields))
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        (lambda path: os.remove(path_index(path)), "no index .*--index"),
-        (lambda path: Path(path_index(path)).write_bytes(b""), "cannot be read as an index"),
-        (lambda path: np.save(path_index(path), np.zeros(3)), "not an index"),
-        (lambda path: bad_index(path, kind="S8 <i8"), "not an index"),
-        (lambda path: bad_index(path, kind="S8 <i8 <f8"), "not an index"),
-        (lambda path: bad_index(path, rows=((b"a.wav", 0, 5),)), "expected the shard's size first"),
-        (lambda path: bad_index(path, rows=((b"", 0, 10240), (b"a.wav", -9, 5))), "lies outside"),
-        (lambda path: bad_index(path, rows=((b"", 0, 10240), (b"a.wav", 9, 10**6))), "lies outside"),
-        (lambda path: Path(path).write_bytes(b"more" * 2561), "10244 bytes, expected 10240 by its index"),
-    ],
-)
-def test_indexes_that_do_not_fit_are_errors(tmp_path, change, reason):
-    path = tar_of(tmp_path / "a.tar", ({"name": "a.wav"}, b"sound"))
-    write_members(path)
-    assert read_all(f"{path}/a.wav") == b"sound"
-    change(path)
-    with pytest.raises(UserError, match=reason):
-        read_all(f"{path}/a.wav")
-
-
-def test_errors_name_the_clip(tmp_path, shards):
-    path = tar_of(
-        tmp_path / "a.tar", ({"name": "x/a.wav"}, b"sound"), ({"name": "x/a.000001.jpg"}, b"no jpeg")
-    )
-    write_members(path)
-    for call, reason in {
-        lambda: read_window(f"{path}/x/a.wav", 1, 100, RATE): "not a wav or mp3 file",
-        lambda: read_window(f"{path}/x/b.wav", 1, 100, RATE): "no member x/b.wav in the shard",
-        lambda: read_window(f"{tmp_path}/b.tar/x/b.wav", 1, 100, RATE): "No such file",
-        lambda: read_clip(f"{path}/x/a", [1], 32): "not a readable JPEG",
-        lambda: read_clip(f"{path}/x/a", [2], 32): "no such picture$",
-        lambda: read_clip(f"{path}/x/b", [1], 32): "no such picture, and no such folder",
-    }.items():
-        with pytest.raises(UserError, match=f"{tmp_path}.*{reason}"):
-            call()
-
-
-@pytest.mark.parametrize("use", ["sound", "picture"])
-def test_a_shard_that_shrinks_while_it_is_open_is_an_error(shards, tmp_path, use, monkeypatch):
-    clip = shards[1][0]
-    shard = clip.path_audio.partition(".tar/")[0] + ".tar"
-    for path in (shard, path_index(shard)):
-        shutil.copy(path, tmp_path)
-    inside = f"{tmp_path}/{os.path.basename(shard)}/{clip.name}"
-    read_window(f"{inside}.wav", 10, 100, RATE)
-    monkeypatch.setattr(os, "pread", lambda *_: b"")
-    with pytest.raises(UserError, match="the shard is truncated"):
-        read_window(f"{inside}.wav", 10, 100, RATE) if use == "sound" else read_clip(inside, [1], 32)
 
 
 def test_folders_named_like_shards_are_folders(tree, tmp_path):
