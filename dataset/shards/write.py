@@ -5,6 +5,7 @@ import io
 import itertools
 import os
 import tarfile
+from typing import NamedTuple
 
 from dataset.index import NUM_COLUMNS, parse_clips, read_rows, write_rows
 from dataset.ledger import Ledger
@@ -16,8 +17,15 @@ COLUMNS = ("clip", "state", "reason")
 SUFFIX = ".tar"
 
 
+class Failed(NamedTuple):
+    """Stands for a clip that cannot be packed."""
+
+    name: str
+    reason: str
+
+
 def pack(clips, folder, shard_bytes, encoding, tag="", total=None):
-    """Pack an iterable of `Clip` into shards in `folder`, except for clips that are in its shards already.
+    """Pack an iterable of `Clip` or `Failed` into shards in `folder`, except for clips that they have.
 
     shard_bytes: a shard ends with the clip that reaches this size; tag: the start of the shards' names, which
     tells parts apart that are packed at the same time. Writes the ledger `<tag>-shards.csv`. Returns {name of
@@ -41,20 +49,27 @@ def pack(clips, folder, shard_bytes, encoding, tag="", total=None):
 def _encoded(clips, there, encoding, failures, ledger):
     """Yield (name, members) of the clips that are not `there`; those that cannot be read go to `failures`."""
     seen = {}
+
+    def fail(name, reason):
+        failures[name] = reason
+        ledger.record(clip=name, state="failed", reason=reason)
+
     for clip in clips:
+        if isinstance(clip, Failed):
+            fail(*clip)
+            continue
         if seen.setdefault(clip.name, clip) != clip:
             raise UserError(f"{clip.path_audio} and {seen[clip.name].path_audio}: two clips of one name")
-        if clip.name in there:
-            found = there[clip.name]
-            if found.num_frames != clip.num_frames:
-                counts = f"{found.num_frames} frames, expected {clip.num_frames}"
-                raise UserError(f"{found.path_frames}: {counts}: delete that shard and its index")
+        found = there.get(clip.name)
+        if found and found.num_frames != clip.num_frames:
+            counts = f"{found.num_frames} frames, expected {clip.num_frames}"
+            raise UserError(f"{found.path_frames}: {counts}: delete that shard and its index")
+        if found:
             continue
         try:
             yield clip.name, encode_clip(clip, encoding)
         except UserError as error:
-            failures[clip.name] = str(error)
-            ledger.record(clip=clip.name, state="failed", reason=str(error))
+            fail(clip.name, str(error))
 
 
 def _write_shard(path, encoded, shard_bytes):
@@ -84,7 +99,9 @@ def _header(name, size):
 
 
 def packed_clips(folder):
-    """{name: Clip} of the clips in the finished shards of a folder."""
+    """{name: Clip} of the clips in the finished shards of a folder. Raises UserError if it does not exist."""
+    if not os.path.isdir(folder):
+        raise UserError(f"no folder {folder}: expected shards such as {folder}/000000{SUFFIX}")
     found = {}
     for name in sorted(os.listdir(folder)):
         path = os.path.join(folder, name)

@@ -36,11 +36,20 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
+    def do_HEAD(self):
+        found = os.path.exists(self.path_file())
+        self.send_response(200 if found else 404)
+        self.send_header("Content-Length", str(os.path.getsize(self.path_file()) if found else 0))
+        self.end_headers()
+
+    def path_file(self):
+        return os.path.join(self.server.folder, os.path.basename(self.path.partition("?")[0]))
+
     def do_GET(self):
         server = self.server
         server.asked.append((self.path, self.headers["Range"]))
         fault = server.faults.pop(0) if server.faults else server.always
-        path = os.path.join(server.folder, os.path.basename(self.path))
+        path = self.path_file()
         if isinstance(fault, int) or not os.path.exists(path):
             self.send_error(fault or 404)
             return
@@ -195,6 +204,22 @@ def test_training_from_a_server_that_drops_gives_the_same_losses(server, shards,
     server.faults = ["dropped", None, "short", None, "late", 503, None] * 3
     assert history(at(server, shards[1]), tmp_path / "server", monkeypatch) == expected
     assert not server.faults
+
+
+def test_s3_is_read_as_well(server, shards, monkeypatch):
+    pytest.importorskip("s3fs", reason="needs requirements-remote.txt")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+    remote._file_system.cache_clear()
+    clip = shards[1][0]
+    server.faults = [None, "dropped", 503]
+    path = clip.path_audio.replace(server.folder, "s3://bucket")
+    assert read_all(path) == read_all(clip.path_audio)
+    assert all(asked.startswith("/bucket/000000.tar") for asked, _ in server.asked)
+    gone = path.replace("000000.tar", "000099.tar")
+    with pytest.raises(UserError, match=r"s3://bucket/000099\.tar\.index\.npy: cannot be read: FileNotFound"):
+        read_all(gone)
 
 
 def test_missing_packages_are_one_line(monkeypatch, tmp_path):
