@@ -16,7 +16,7 @@ import sys
 
 import environment  # noqa: F401
 
-from dataset.shards.encode import SOUNDS, Encoding
+from dataset.shards.encode import FRAMES, SOUNDS, Encoding
 from dataset.shards.members import write_members
 from dataset.shards.write import ClipList, pack, packed_clips
 from utils import Parser, UserError, command, set_up_logging
@@ -63,7 +63,18 @@ def _parse(argv):
         default=default.sound,
         help="how wav files are stored; flac loses nothing, opus a little (%(default)s)",
     )
-    add("--quality", type=_number(1, 100), help="encode frames again as JPEGs of this quality (as they are)")
+    add(
+        "--frames",
+        choices=FRAMES,
+        default=default.frames,
+        help="how frames are stored: as they are, or encoded again (%(default)s)",
+    )
+    add(
+        "--quality",
+        type=_number(1, 100),
+        default=default.quality,
+        help="of frames that are encoded again (%(default)s)",
+    )
     add("--shard", type=_part, default=(1, 1), metavar="I/N", help="pack only the I-th of N parts (all)")
     add("--index", nargs="+", metavar="TAR", help="only write the indexes of existing tar files")
     return parser.parse_args(argv)
@@ -84,7 +95,7 @@ def main(argv=None):
     number, count = args.shard
     tag = "" if count == 1 else f"{number}of{count}"
     mine = clips[number - 1 :: count]
-    encoding = Encoding(args.sound, args.quality)
+    encoding = Encoding(args.sound, args.frames, args.quality)
     failures = pack(mine, args.out, args.shard_mb * 10**6, encoding, tag, total=len(mine))
     for name, reason in sorted(failures.items()):
         print(f"failed: {name}: {reason}", file=sys.stderr)

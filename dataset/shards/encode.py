@@ -8,20 +8,23 @@ from typing import NamedTuple
 import soundfile
 
 from dataset.index import path_frame
+from dataset.shards.members import JPEG, WEBP
 from media import open_regular
 from utils import UserError
 
 SOUNDS = "flac", "keep", "opus"
+FRAMES = "keep", "jpeg", "webp"
 OPUS_RATE = 16000  # samples/s; the lowest rate of Opus that loses nothing of the networks' 11025
 OPUS_LEVEL = 0.9  # libsndfile's compression level from 0 to 1
 MAX_FLAC_CHANNELS = 8
 
 
 class Encoding(NamedTuple):
-    """sound: one of SOUNDS, for wav files; quality: of JPEGs, 1 to 100, None: as they are."""
+    """sound: one of SOUNDS, for wav files; frames: one of FRAMES, and their quality, 1 to 100."""
 
     sound: str = "flac"
-    quality: int | None = None
+    frames: str = "keep"
+    quality: int = 75
 
 
 def encode_clip(clip, encoding):
@@ -29,15 +32,15 @@ def encode_clip(clip, encoding):
 
     Raises UserError, naming the file, if one of them cannot be read.
     """
-    path = clip.path_audio
+    path, suffix_frames = clip.path_audio, WEBP if encoding.frames == "webp" else JPEG
     try:
         suffix, sound = encode_sound(_read(path), os.path.splitext(path)[1].lower(), encoding.sound)
         text = {"category": clip.category, "id": clip.id, "frames": clip.num_frames}
         members = [(clip.name + suffix, sound), (f"{clip.name}.json", json.dumps(text).encode())]
         for number in range(1, clip.num_frames + 1):
             path = path_frame(clip.path_frames, number)
-            data = encode_picture(_read(path), encoding.quality)
-            members.append((f"{clip.name}.{os.path.basename(path)}", data))
+            data = encode_picture(_read(path), encoding.frames, encoding.quality)
+            members.append((f"{clip.name}.{number:06d}{suffix_frames}", data))
     except (OSError, soundfile.LibsndfileError, SyntaxError) as error:
         raise UserError(f"{path}: cannot be packed: {getattr(error, 'strerror', None) or error}") from None
     return members
@@ -74,13 +77,20 @@ def encode_sound(data, suffix, sound):
     return ".opus", out.getvalue()
 
 
-def encode_picture(data, quality):
-    """The bytes of a JPEG of `quality`, or `data` itself if that is None. Raises PIL's errors."""
-    if quality is None:
+def encode_picture(data, frames, quality, side=None):
+    """The bytes of a picture encoded as `frames`, one of FRAMES, with `quality`.
+
+    side: maximum of the shorter side in pixels, None: as it is. Raises PIL's errors.
+    """
+    if frames == "keep":
         return data
-    from PIL import Image
+    from PIL import Image  # here: other data steps do without it
 
     out = io.BytesIO()
-    with Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
-        picture.convert("RGB").save(out, "JPEG", quality=quality)
+    with Image.open(io.BytesIO(data), formats=["JPEG", "WEBP"]) as picture:
+        rgb = picture.convert("RGB")
+    if side and side < min(rgb.size):
+        size = [round(length * side / min(rgb.size)) for length in rgb.size]
+        rgb = rgb.resize(size, Image.Resampling.BICUBIC)
+    rgb.save(out, frames.upper(), quality=quality)
     return out.getvalue()

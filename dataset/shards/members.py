@@ -19,7 +19,8 @@ from utils import UserError, replacing
 
 SUFFIX = ".index.npy"
 SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus")
-PICTURE = re.compile(r"(.+)\.[0-9]+\.jpg\Z", re.DOTALL)
+JPEG, WEBP = ".jpg", ".webp"
+PICTURE = re.compile(r"(.+)\.([0-9]+)\.(?:jpg|webp)\Z", re.DOTALL)  # clip, number
 NUMBERS = np.dtype("<i8")
 
 
@@ -102,6 +103,7 @@ class Members:
             check_index(path)
         try:
             rows = np.load(path_file or path_index(path), mmap_mode="r", allow_pickle=False)
+            rows = np.asarray(rows)  # still mapped; elements of a memmap take ten times as long
         except (OSError, ValueError, EOFError) as error:
             raise UserError(f"{path_index(path)}: cannot be read as an index: {_reason(error)}") from None
         fields = rows.dtype.fields or {}

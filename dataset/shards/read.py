@@ -1,8 +1,8 @@
 """Open files of clips, wherever they are: on disk, in shards, or in shards on a server.
 
 A path such as `data/shards/000012.tar/flute/abc.wav` names a member of a shard; a frame's path,
-`data/shards/000012.tar/flute/abc/000001.jpg`, names the member `flute/abc.000001.jpg`. Members are read by
-their position, so that threads and forked processes may share a shard's file.
+`data/shards/000012.tar/flute/abc/000001.jpg`, names the member `flute/abc.000001.jpg`, or `.webp`. Members are
+read by their position, so that threads and forked processes may share a shard's file.
 """
 
 import errno
@@ -13,7 +13,7 @@ import re
 import stat
 import weakref
 
-from dataset.shards.members import Members, check_index, path_index
+from dataset.shards.members import JPEG, PICTURE, WEBP, Members, check_index, path_index
 from media import open_regular
 from utils import UserError
 
@@ -31,7 +31,7 @@ def open_media(path):
     shard, name = _locate(path)
     if shard is None:
         return open_regular(path)
-    found = shard.members.find(name)
+    found = _find(shard, name)
     if found is None:
         raise FileNotFoundError(errno.ENOENT, f"no member {name} in the shard", os.fspath(path))
     return Member(os.fspath(path), shard.read_at, *found)
@@ -40,7 +40,7 @@ def open_media(path):
 def is_file(path):
     """Whether there is a file `path`, on disk or in a shard. Raises UserError as `open_media` does."""
     shard, name = _locate(path, missing_ok=True)
-    return os.path.isfile(path) if shard is None else shard.members.find(name) is not None
+    return os.path.isfile(path) if shard is None else _find(shard, name) is not None
 
 
 def list_frames(path):
@@ -51,8 +51,8 @@ def list_frames(path):
     shard, name = _locate(path)
     if shard is None:
         return os.listdir(path)
-    names = (member[len(name) + 1 :] for member in shard.members.names(f"{name}."))
-    return [frame for frame in names if FRAME.fullmatch(f"/{frame}")]
+    found = (PICTURE.fullmatch(member) for member in shard.members.names(f"{name}."))
+    return [f"{picture[2]}.jpg" for picture in found if picture and picture[1] == name]
 
 
 def is_folder(path):
@@ -123,6 +123,14 @@ class Member(io.RawIOBase):
         return data
 
 
+def _find(shard, name):
+    """(offset, length) of the member `name`, or of a WebP in the place of a JPEG; None if there is none."""
+    found = shard.members.find(name)
+    if found is None and name.endswith(JPEG):
+        return shard.members.find(name.removesuffix(JPEG) + WEBP)
+    return found
+
+
 def _locate(path, missing_ok=False):
     """(shard, name of the member) of a path; shard None for a path on disk.
 
@@ -143,8 +151,12 @@ def _locate(path, missing_ok=False):
         raise
     if stat.S_ISDIR(status.st_mode):
         return None, None
-    check_index(path_shard)
-    return _open_local(path_shard, _state(status), _state(os.stat(path_index(path_shard)))), name
+    try:
+        status_index = os.stat(path_index(path_shard))
+    except FileNotFoundError:
+        check_index(path_shard)
+        raise
+    return _open_local(path_shard, _state(status), _state(status_index)), name
 
 
 def _state(status):

@@ -171,14 +171,19 @@ def test_flac_is_smaller_and_other_sounds_are_kept(tmp_path):
         np.testing.assert_array_equal(*windows)
 
 
-def test_opus_and_a_lower_quality_are_smaller_and_close(tree, tmp_path):
+@pytest.mark.parametrize("frames", ["jpeg", "webp"])
+def test_opus_and_a_lower_quality_are_smaller_and_close(tree, tmp_path, frames):
     clip = tree[1][0]
-    packed = pack_all([clip], tmp_path / "shards", encoding=Encoding("opus", 30))[clip.name]
+    packed = pack_all([clip], tmp_path / "shards", encoding=Encoding("opus", frames, 30))[clip.name]
     assert len(read_all(packed.path_audio)) < 0.3 * os.path.getsize(clip.path_audio)
     one, other = (read_window(each.path_audio, 7.0, 8001, RATE) for each in (clip, packed))
     assert np.square(one - other).mean() < 0.01 * np.square(one).mean()
     one, other = (read_clip(each.path_frames, [5], 48).astype(int) for each in (clip, packed))
     assert 0 < np.abs(one - other).mean() < 12
+    assert list_frames(packed.path_frames) == sorted(os.listdir(clip.path_frames))
+    data = read_all(f"{packed.path_frames}/000001.jpg")
+    assert (data[8:12] == b"WEBP") == (frames == "webp")
+    assert is_file(f"{packed.path_frames}/000001.jpg")
 
 
 def test_an_mp3_without_a_length_is_decoded_whole_from_a_shard(tmp_path):

@@ -1,6 +1,5 @@
 """Bytes, decoding time and scores of clips whose sound and frames are encoded in several ways."""
 
-import io
 import json
 import os
 import shutil
@@ -9,38 +8,39 @@ import sys
 import time
 from typing import NamedTuple
 
-from PIL import Image
-
 from dataset.audio import read_window
 from dataset.frames import read_clip
 from dataset.index import Clip, path_frame, read_index, write_index
-from dataset.shards.encode import encode_sound
+from dataset.shards.encode import encode_picture, encode_sound
 from utils import UserError, progress
 
 ROUNDS = 3  # of decoding, of which the fastest counts
 
 
 class Variant(NamedTuple):
-    """How clips are encoded. side: maximum of a frame's shorter side, pixels; None: as it is."""
+    """How clips are encoded, see `dataset.shards.encode`."""
 
     sound: str = "keep"
-    format: str | None = None  # of frames: PIL's name, None: as they are
-    quality: int | None = None
-    side: int | None = None
+    frames: str = "keep"
+    quality: int = 75
+    side: int | None = None  # maximum of a frame's shorter side, pixels; None: as it is
 
 
 VARIANTS = {
     "wav, frames as they are": Variant(),
     "FLAC": Variant("flac"),
     "Opus": Variant("opus"),
-    "JPEG, quality 90": Variant(format="JPEG", quality=90),
-    "JPEG, quality 75": Variant(format="JPEG", quality=75),
-    "JPEG, quality 60": Variant(format="JPEG", quality=60),
-    "WebP, quality 75": Variant(format="WEBP", quality=75),
-    "JPEG, quality 90, 176 pixels": Variant(format="JPEG", quality=90, side=176),
-    "JPEG, quality 75, 128 pixels": Variant(format="JPEG", quality=75, side=128),
-    "FLAC; JPEG, quality 75": Variant("flac", "JPEG", 75),
-    "Opus; JPEG, quality 60": Variant("opus", "JPEG", 60),
+    "JPEG, quality 90": Variant("keep", "jpeg", 90),
+    "JPEG, quality 75": Variant("keep", "jpeg", 75),
+    "JPEG, quality 60": Variant("keep", "jpeg", 60),
+    "WebP, quality 90": Variant("keep", "webp", 90),
+    "WebP, quality 75": Variant("keep", "webp", 75),
+    "WebP, quality 60": Variant("keep", "webp", 60),
+    "JPEG, quality 90, 176 pixels": Variant("keep", "jpeg", 90, 176),
+    "JPEG, quality 75, 128 pixels": Variant("keep", "jpeg", 75, 128),
+    "FLAC; JPEG, quality 75": Variant("flac", "jpeg", 75),
+    "FLAC; WebP, quality 75": Variant("flac", "webp", 75),
+    "Opus; WebP, quality 60": Variant("opus", "webp", 60),
 }
 COLUMNS = "encoding", "KB sound", "KB frames", "KB clip", "ms to decode", "SDR", "difference"
 
@@ -90,23 +90,10 @@ def _encode(clip, variant, folder):
         file.write(sound)
     for number in range(1, clip.num_frames + 1):
         with open(path_frame(clip.path_frames, number), "rb") as file:
-            data = _encode_picture(file.read(), variant)
+            data = encode_picture(file.read(), variant.frames, variant.quality, variant.side)
         with open(path_frame(path_frames, number), "wb") as file:  # readers go by the content, not the name
             file.write(data)
     return Clip(path_audio, path_frames, clip.num_frames)
-
-
-def _encode_picture(data, variant):
-    if variant.format is None:
-        return data
-    out = io.BytesIO()
-    with Image.open(io.BytesIO(data)) as picture:
-        rgb = picture.convert("RGB")
-    if variant.side and variant.side < min(rgb.size):
-        factor = variant.side / min(rgb.size)
-        rgb = rgb.resize([round(length * factor) for length in rgb.size], Image.Resampling.BICUBIC)
-    rgb.save(out, variant.format, quality=variant.quality)
-    return out.getvalue()
 
 
 def _bytes_of_frames(clip):
