@@ -32,7 +32,7 @@ def measure(count, work):
     data = {}
     for name, path in lists.items():
         start = time.perf_counter()
-        data[name] = MUSICMixDataset(read_index(path), Sampling(num_frames=1), train=True)
+        data[name] = MUSICMixDataset(read_index(path), Sampling(), train=True)
         data[name][0]
         lines.append(f"{name}: first example after {time.perf_counter() - start:.2f} s")
     for kind in ("cold", "warm"):

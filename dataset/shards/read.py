@@ -1,7 +1,7 @@
 """Open files of clips, wherever they are: on disk, in shards, or in shards on a server.
 
 A path such as `data/shards/000012.tar/flute/abc.wav` names a member of a shard; a frame's path,
-`data/shards/000012.tar/flute/abc/000001.jpg`, names the member `flute/abc.000001.jpg`, or `.webp`. Members are
+`data/shards/000012.tar/flute/abc/000001.jpg`, names `flute/abc.000001.jpg`, or `.webp`. Members are
 read by their position, so that threads and forked processes may share a shard's file.
 """
 
