@@ -33,14 +33,11 @@ VARIANTS = {
     "JPEG, quality 90": Variant("keep", "jpeg", 90),
     "JPEG, quality 75": Variant("keep", "jpeg", 75),
     "JPEG, quality 60": Variant("keep", "jpeg", 60),
-    "WebP, quality 90": Variant("keep", "webp", 90),
     "WebP, quality 75": Variant("keep", "webp", 75),
-    "WebP, quality 60": Variant("keep", "webp", 60),
     "JPEG, quality 90, 176 pixels": Variant("keep", "jpeg", 90, 176),
     "JPEG, quality 75, 128 pixels": Variant("keep", "jpeg", 75, 128),
     "FLAC; JPEG, quality 75": Variant("flac", "jpeg", 75),
-    "FLAC; WebP, quality 75": Variant("flac", "webp", 75),
-    "Opus; WebP, quality 60": Variant("opus", "webp", 60),
+    "Opus; JPEG, quality 60": Variant("opus", "jpeg", 60),
 }
 COLUMNS = "encoding", "KB sound", "KB frames", "KB clip", "ms to decode", "SDR", "difference"
 
