@@ -15,7 +15,7 @@ from dataset.indexing.check import check_lists, count_cases, report
 from dataset.indexing.labels import FILE_LABELS, add_labels, beside, read_labels
 from dataset.indexing.mixtures import draw_mixtures
 from dataset.indexing.split import PARTS, draw, held_out, read_split, split, videos_of
-from dataset.indexing.tree import CATEGORIES, SOUND_UNREADABLE, find_clips
+from dataset.indexing.tree import CATEGORIES, SOUND_UNREADABLE, find_clips, find_packed
 from utils import Parser, UserError, command, set_up_logging
 
 EXAMPLES = """
@@ -32,6 +32,8 @@ MAX_NAMED = 10  # examples printed per kind of problem
 
 def find(args):
     """Find the clips in the folders given on the command line; see `dataset.indexing.tree.Found`."""
+    if args.shards:
+        return find_packed(args.shards, args.fps, args.min_seconds, args.max_difference)
     roots_frame = args.root_frame
     if roots_frame == [ROOT_FRAME] and not os.path.isdir(ROOT_FRAME) and os.path.isdir(ROOT_FRAME_OLD):
         roots_frame = [ROOT_FRAME_OLD]
@@ -162,7 +164,7 @@ def create(args):
     write_rows(os.path.join(args.path_output, "left_out.csv"), [("clip", "reason"), *rows])
     name_unreadable(left_out)
     if not found.solos:
-        roots = ", ".join([*args.root_audio, *args.root_frame])
+        roots = args.shards or ", ".join([*args.root_audio, *args.root_frame])
         text = f"no solo clip with both sound and frames of at least {args.min_seconds:g} s (--min_seconds)"
         raise UserError(f"{text} in {roots}; {reasons_line(left_out)}")
     for part, clips in lists.items():
@@ -263,6 +265,7 @@ def _add_trees(add):
         metavar="DIR",
         help=f"frames: [<category>/]<id>.mp4/000001.jpg, one folder per --root_audio ({ROOT_FRAME})",
     )
+    add("--shards", metavar="DIR", help="instead: shards of `python -m dataset.preprocess --pack`")
     add("--fps", type=_positive, default=8, help="frames per second (%(default)s)")
     add("--min_seconds", type=_length, default=20, help="skip clips shorter than this (%(default)s)")
     add(

@@ -4,12 +4,15 @@ import contextlib
 import io
 import math
 import os
+import shutil
+import tempfile
 
 import numpy as np
 import soundfile
 
 import limits
-from media import media_input, open_regular, run_ffmpeg
+from dataset.shards.read import Member, open_media
+from media import media_input, run_ffmpeg
 from utils import UserError
 
 MARGIN = 256  # samples at the target rate, read on each side for the resampler to settle
@@ -44,7 +47,7 @@ def sound_seconds(path):
 def _sound(path):
     """Open an audio file; errors become a UserError."""
     try:
-        with open_regular(path) as stream, _open_sound(stream) as file:
+        with open_media(path) as stream, _open_sound(stream) as file:
             _check_header(file)
             yield file
             return
@@ -56,10 +59,11 @@ def _sound(path):
 
 
 def _open_sound(stream):
-    if not os.fstat(stream.fileno()).st_size:
+    in_shard = isinstance(stream, Member)
+    if not (stream.size if in_shard else os.fstat(stream.fileno()).st_size):
         raise UserError("the file is empty")
     # Open by descriptor, so that the format comes from the content, not the name.
-    file = soundfile.SoundFile(stream.fileno(), closefd=False)
+    file = soundfile.SoundFile(stream if in_shard else stream.fileno(), closefd=False)
     if file.format != "MP3" or _tells_length(stream.name):
         return file
     # libsndfile estimates the length from the first packet's bit rate and stops there: far too early if the
@@ -67,10 +71,24 @@ def _open_sound(stream):
     _check_header(file)
     file.close()
     wav = ["-c:a", "pcm_s16le", "-fs", str(limits.FFMPEG_PIPE_BYTES), "-f", "wav", "-"]
-    data = run_ffmpeg([*media_input(stream.name), *wav])
+    with _on_disk(stream) as path:
+        data = run_ffmpeg([*media_input(path), *wav])
     if len(data) >= limits.FFMPEG_PIPE_BYTES:
         raise UserError("has no length and is too long to be decoded (SOP_FFMPEG_PIPE_BYTES)")
     return soundfile.SoundFile(io.BytesIO(data))
+
+
+@contextlib.contextmanager
+def _on_disk(stream):
+    """The path of an open file; of a shard's member, that of a copy, which is then deleted."""
+    if not isinstance(stream, Member):
+        yield stream.name
+        return
+    with tempfile.NamedTemporaryFile() as copy:
+        stream.seek(0)
+        shutil.copyfileobj(stream, copy)
+        copy.flush()
+        yield copy.name
 
 
 def _check_header(file):
@@ -85,7 +103,7 @@ def _check_header(file):
 
 def _tells_length(path):
     """Whether an mp3's first packet, after any ID3 tag, states the length."""
-    with open(path, "rb") as stream:
+    with open_media(path) as stream:
         head = stream.read(10)
         size = 0
         for seven_bits in head[6:]:

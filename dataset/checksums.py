@@ -2,6 +2,8 @@
 
 import hashlib
 
+from dataset.shards.read import open_media
+
 SIZE = 8  # bytes
 CHUNK = 1 << 20  # bytes of a file read at a time
 
@@ -14,7 +16,7 @@ def checksum(data):
 def file_checksum(path):
     """A short hex checksum of a file's bytes. Raises OSError if it cannot be read."""
     found = hashlib.blake2b(digest_size=SIZE)
-    with open(path, "rb") as file:
+    with open_media(path) as file:
         while chunk := file.read(CHUNK):
             found.update(chunk)
     return found.hexdigest()

@@ -18,6 +18,7 @@ from dataset.index import (
     strip_suffixes,
     write_rows,
 )
+from dataset.shards.read import is_file, is_folder, list_frames
 from utils import UserError
 
 VERSION = 1  # of protocols
@@ -70,11 +71,11 @@ def _first(root, name, suffixes):
 
 def _first_there(paths):
     """The first of `paths` that exists, else the first."""
-    return next((path for path in paths if os.path.exists(path)), paths[0])
+    return next((path for path in paths if is_file(path) or is_folder(path)), paths[0])
 
 
 def _count_frames(folder):
-    names = os.listdir(folder) if os.path.isdir(folder) else ()
+    names = list_frames(folder) if is_folder(folder) else ()
     return sum(name.endswith(".jpg") and not name.startswith(".") for name in names)
 
 
@@ -85,7 +86,7 @@ def _if_there(clip):
 
 def what_is_gone(clip):
     """Which files of a clip do not exist: "sound", "frames", "sound and frames", or ""."""
-    gone = [] if os.path.isfile(clip.path_audio) else ["sound"]
+    gone = [] if is_file(clip.path_audio) else ["sound"]
     gone += [] if _count_frames(clip.path_frames) else ["frames"]
     return " and ".join(gone)
 

@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 import limits
 from dataset.index import path_frame
-from media import open_regular
+from dataset.shards.read import is_folder, open_media
 from utils import UserError
 
 OVERSIZE = 1.1  # in training, frames are resized to this multiple of the crop's size
@@ -125,7 +125,7 @@ def _decode_jpeg(path, side):
 
     Raises ValueError for damaged files, OSError or _LeftToPil for all that is better left to PIL.
     """
-    with open_regular(path) as file:
+    with open_media(path) as file:
         data = file.read()
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
@@ -172,18 +172,19 @@ def _check_size(width, height):
 def _read(path, use):
     """`use(image)` of the image in a file; errors become a UserError."""
     try:
-        with open_regular(path) as file, Image.open(file, formats=FORMATS) as picture:
+        with open_media(path) as file, Image.open(file, formats=FORMATS) as picture:
             _check_size(*picture.size)
             return use(picture)
     except FileNotFoundError:
-        remark = "" if os.path.isdir(os.path.dirname(path)) else ", and no such folder"
+        remark = "" if is_folder(os.path.dirname(path)) else ", and no such folder"
         raise UserError(f"{path}: no such picture{remark}") from None
     except UnidentifiedImageError:
-        reason = (
-            "not a readable JPEG, PNG, GIF, BMP or WebP file"
-            if os.path.getsize(path)
-            else "the file is empty"
-        )
+        reason = "the file is empty" if _is_empty(path) else "not a readable JPEG, PNG, GIF, BMP or WebP file"
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or error
     raise UserError(f"{path}: cannot be read as a picture: {reason}")
+
+
+def _is_empty(path):
+    with open_media(path) as file:
+        return not file.read(1)

@@ -26,7 +26,7 @@ def environment(tmp_path):
 def make_environment(folder):
     """Environment variables that make the scripts use this Python as an environment with all requirements."""
     write_python(folder / "bin/python", f'exec {shlex.quote(sys.executable)} "$@"')
-    files = [f"requirements{part}.txt" for part in ("", "-data", "-serve", "-dev")]
+    files = [f"requirements{part}.txt" for part in ("", "-data", "-serve", "-remote", "-dev")]
     checksum = subprocess.run(f"cat {' '.join(files)} | cksum", shell=True, cwd=PROJECT, capture_output=True)
     for name in files:
         (folder / f".stamp-{name}").write_bytes(checksum.stdout)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from dataset.audio import sound_seconds
 from dataset.index import NUM_COLUMNS, parse_clips, path_frame, read_rows, shared_ids
 from dataset.indexing.tree import map_threads, pictures_of
+from dataset.shards.read import is_file, list_frames
 from utils import UserError
 
 # Files with these words in their names must not share videos with mixtures for evaluation.
@@ -134,11 +135,14 @@ def _media_of(each, media):
 
 def media_problems(clip, fps, max_difference):
     """Problems of a clip's audio and frames on disk: [(kind, text)]."""
-    return [*_sound_problems(clip, clip.num_frames / fps, max_difference), *_frames_problems(clip)]
+    try:
+        return [*_sound_problems(clip, clip.num_frames / fps, max_difference), *_frames_problems(clip)]
+    except UserError as error:
+        return [("shard cannot be used", str(error))]
 
 
 def _sound_problems(clip, seconds, max_difference):
-    if not os.path.isfile(clip.path_audio):
+    if not is_file(clip.path_audio):
         return [("no sound", clip.path_audio)]
     try:
         length = sound_seconds(clip.path_audio)
@@ -152,7 +156,7 @@ def _sound_problems(clip, seconds, max_difference):
 
 def _frames_problems(clip):
     try:
-        pictures = pictures_of(os.listdir(clip.path_frames))
+        pictures = pictures_of(list_frames(clip.path_frames))
     except OSError:
         return [("no frames folder", clip.path_frames)]
     problems = []

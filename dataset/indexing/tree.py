@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from dataset.audio import sound_seconds
 from dataset.index import AUDIO_SUFFIXES, Clip, path_frame, strip_suffixes
+from dataset.shards.write import packed_clips
 from utils import UserError, progress, walk
 
 NUM_THREADS = 16  # mostly waiting for the disk
@@ -43,6 +44,24 @@ def find_clips(trees, fps, min_seconds, max_difference):
             keys.append(key)
             clips.append(clip)
             reasons.append(reason)
+    return _sort_out(keys, clips, reasons, fps, max_difference)
+
+
+def find_packed(folder, fps, min_seconds, max_difference):
+    """Find the clips in the shards of a folder, see `dataset.shards`; otherwise as `find_clips`."""
+    clips = list(packed_clips(folder).values())
+    reasons = [
+        None if clip.num_frames >= min_seconds * fps else _too_few(min_seconds * fps) for clip in clips
+    ]
+    return _sort_out([clip.name for clip in clips], clips, reasons, fps, max_difference)
+
+
+def _too_few(min_frames):
+    return f"fewer than {min_frames:g} frames"
+
+
+def _sort_out(keys, clips, reasons, fps, max_difference):
+    """`Found` of clips, of which some have reasons to be left out; looks for more of these."""
     categories = {clip.category for clip in clips}
     duets = {name for name in categories if is_duet(name, categories.union(CATEGORIES))}
     duet_videos = {clip.video for clip in clips if clip.category in duets}
@@ -79,7 +98,7 @@ def _match(root_audio, root_frames, min_frames):
         elif not numbered:
             reason = f"frames not numbered consecutively from {path_frame('', 1)}"
         elif count < min_frames:
-            reason = f"fewer than {min_frames:g} frames"
+            reason = _too_few(min_frames)
         path_audio = os.path.join(root_audio, sounds.get(key, key + AUDIO_SUFFIXES[0]))
         pairs.append((key, Clip(path_audio, os.path.join(root_frames, path_frames), count), reason))
     return pairs

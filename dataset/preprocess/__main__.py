@@ -7,7 +7,7 @@
 
 Frame k shows the video at (k - 0.5) / fps seconds, to half a frame. The outputs of a video appear complete
 or not at all. Existing outputs made with the same settings are kept: an interrupted run resumes where it
-stopped.
+stopped. --pack writes <out>/shards/000000.tar ... instead, see `dataset.shards`.
 """
 
 import argparse
@@ -27,12 +27,14 @@ from dataset.ledger import Ledger
 from dataset.preprocess.benchmark import benchmark
 from dataset.preprocess.convert import Settings, convert
 from dataset.preprocess.merge import COLUMNS, DONE, FAILED, FOUND, MISSING, ledger_path, merge, part_of
+from dataset.preprocess.pack import pack_videos
 from media import run_ffmpeg
 from utils import Parser, UserError, command, progress, set_up_logging
 
 EXAMPLES = """
 python -m dataset.preprocess
 python -m dataset.preprocess --videos my_videos --out my_data --jobs 2
+python -m dataset.preprocess --pack --shard 2/8
 """
 MAX_NAMED = 3  # missing videos printed per part
 
@@ -172,6 +174,8 @@ def _parse(argv):
         metavar="N",
         help="only merge the outcomes of N parts into preprocess.csv, and name the videos that are missing",
     )
+    add("--pack", action="store_true", help="write tar files in <out>/shards instead of frames and audio")
+    add("--shard_mb", type=_number(1), default=300, help="with --pack: MB of a tar file (%(default)s)")
     add("--ffmpeg", metavar="PATH", help="ffmpeg binary (the one bundled with imageio-ffmpeg)")
     add("--benchmark", action="store_true", help="only measure the speed on some of the videos")
     return parser.parse_args(argv)
@@ -193,9 +197,27 @@ def main(argv=None):
             )
         )
         return 0
+    if args.pack:
+        return _pack(args, settings)
     start = time.monotonic()
     results, failures = convert_all(args.videos, args.out, args.jobs, settings, args.shard)
     _report(results, failures, args, time.monotonic() - start)
+    return int(bool(failures))
+
+
+def _pack(args, settings):
+    """Convert videos straight into shards; the exit status is 1 if any of them failed."""
+    part, count = args.shard
+    names = [name for name in find_videos(args.videos) if part_of(name, count) == part]
+    targets, failures = _targets(names, "")
+    tag = "" if args.shard == (1, 1) else "{}of{}".format(*args.shard)
+    staging = _staging(args.out, f"-pack{tag}")
+    where = args.videos, targets | failures, staging, os.path.join(args.out, "shards")
+    failures, there = pack_videos(*where, args.jobs, settings, args.shard_mb * 10**6, tag)
+    for name in sorted(failures):
+        print(f"failed: {name}: {failures[name]}", file=sys.stderr)
+    made = len(names) - len(failures) - there
+    print(f"{len(names)} videos: {made} packed, {there} already there, {len(failures)} failed")
     return int(bool(failures))
 
 

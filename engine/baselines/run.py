@@ -7,6 +7,7 @@ import os
 
 import torch
 
+from dataset.shards.read import open_media
 from engine.baselines.baseline import Baseline, BlindEvaluator
 from engine.baselines.bases import find_bases
 from engine.baselines.methods import TITLES
@@ -79,7 +80,7 @@ def _content(args, dataset):
 def _checksum(path):
     """SHA-256 of a file; None if it cannot be read, which evaluation reports."""
     try:
-        with open(path, "rb") as file:
+        with open_media(path) as file:
             return hashlib.sha256(file.read()).hexdigest()
     except OSError:
         return None

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from dataset.shards.read import path_on_disk
 from engine.machine import distributed
 from engine.processes.children import prepare_loader
 from utils import UserError, progress, replacing
@@ -141,5 +142,6 @@ def _fingerprint(separator, dataset):
 
 
 def _changed(folder):
-    """When files of a folder were last added or replaced, in nanoseconds; None if there is no folder."""
-    return os.stat(folder).st_mtime_ns if os.path.isdir(folder) else None
+    """When files of a folder, or its shard, last changed, in nanoseconds; None if it is not on disk."""
+    path = path_on_disk(folder)
+    return os.stat(path).st_mtime_ns if os.path.exists(path) else None

@@ -41,7 +41,7 @@ check_version() {
 }
 
 checksum() {
-    cat requirements.txt requirements-{data,serve,dev}.txt | cksum
+    cat requirements.txt requirements-{data,serve,remote,dev}.txt | cksum
 }
 
 # The files that $1 contains, itself included.
@@ -49,8 +49,8 @@ included() {
     case "$1" in
     requirements-data.txt) echo "$1" ;;
     requirements.txt) echo "$1 requirements-data.txt" ;;
-    requirements-serve.txt) echo "$1 requirements.txt requirements-data.txt" ;;
-    *) echo "$1 requirements-serve.txt requirements.txt requirements-data.txt" ;;
+    requirements-serve.txt | requirements-remote.txt) echo "$1 requirements.txt requirements-data.txt" ;;
+    *) echo "$1 requirements-serve.txt requirements-remote.txt requirements.txt requirements-data.txt" ;;
     esac
 }
 

@@ -1,4 +1,4 @@
-"""A web server of videos, for the tests of downloads."""
+"""Clips in shards, and a web server of videos for the tests of downloads."""
 
 import logging
 import threading
@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from media import run_ffmpeg
+from tests.dataset.packing import pack_all
 from tests.dataset.video_server import Server
 
 
@@ -33,3 +34,10 @@ def videos(tmp_path, monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     yield tmp_path / "videos"
     logging.basicConfig(handlers=[logging.NullHandler()], force=True)
+
+
+@pytest.fixture(scope="module")
+def shards(tree, tmp_path_factory):
+    """(clips in folders, the same clips in shards)."""
+    packed = pack_all(tree[1], tmp_path_factory.mktemp("packed"))
+    return tree[1], [packed[clip.name] for clip in tree[1]]

@@ -1,0 +1,1 @@
+"""Shards: how small clips can be, and how fast they are read."""

@@ -1,0 +1,96 @@
+"""Videos straight into shards: the same bytes as from folders, resumed, in parts, and listed."""
+
+import os
+import shutil
+
+import pytest
+
+import create_index_files
+from dataset.index import Clip, read_index
+from dataset.preprocess import __main__ as preprocess
+from dataset.shards.encode import Encoding
+from dataset.shards.write import packed_clips
+from tests.dataset.packing import pack_all, read_all
+
+NAMES = [f"{category}/{category[0]}{n}.mp4" for category in ("flute", "tuba") for n in range(3)]
+
+
+@pytest.fixture
+def videos(good_video, tmp_path):
+    for name in NAMES:
+        os.makedirs((tmp_path / "videos" / name).parent, exist_ok=True)
+        shutil.copy(good_video, tmp_path / "videos" / name)
+    return tmp_path / "videos"
+
+
+def run(videos, *flags):
+    return preprocess.main([f"--videos={videos}", f"--out={videos.parent}/data", "--jobs=2", *flags])
+
+
+def tars(videos):
+    return {path.name: path.read_bytes() for path in (videos.parent / "data" / "shards").glob("*.tar*")}
+
+
+def test_videos_go_straight_into_the_shards_that_folders_would_give(videos, tmp_path, capsys):
+    assert run(videos, "--pack") == 0
+    assert "6 videos: 6 packed, 0 already there, 0 failed" in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {"shards"}  # nothing else is left
+    assert run(videos) == 0
+    data = tmp_path / "data"
+    clips = [
+        Clip(str(data / "audio" / f"{name[:-4]}.wav"), str(data / "frames" / name), 24) for name in NAMES
+    ]
+    pack_all(clips, tmp_path / "other", 300, Encoding())
+    assert {path.name: path.read_bytes() for path in (tmp_path / "other").glob("*.tar*")} == tars(videos)
+
+
+def test_packing_videos_resumes(videos, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(preprocess, "pack_videos", smaller(preprocess.pack_videos))
+    assert run(videos, "--pack") == 0
+    whole = tars(videos)
+    assert len(whole) == 12
+    (tmp_path / "data" / "shards" / "000002.tar.index.npy").unlink()
+    assert run(videos, "--pack") == 0
+    assert "1 packed, 5 already there" in capsys.readouterr().out
+    assert tars(videos) == whole
+
+
+def smaller(function):
+    """`pack_videos` with shards of one clip."""
+    return lambda *parts: function(*parts[:-2], 1, parts[-1])
+
+
+def test_bad_videos_are_named_and_the_others_packed(videos, tmp_path, capsys):
+    (videos / "tuba" / "bad.mp4").write_bytes(b"no video")
+    shutil.copy(videos / NAMES[0], videos / "flute" / "f0.mkv")
+    assert run(videos, "--pack") == 1
+    out = capsys.readouterr()
+    assert "failed: tuba/bad.mp4: cannot be read as a video" in out.err
+    assert "has the same id" in out.err
+    assert "8 videos: 6 packed, 0 already there, 2 failed" in out.out
+    ledger = (tmp_path / "data" / "shards" / "shards.csv").read_text()
+    assert "tuba/bad.mp4,failed,cannot be read as a video" in ledger
+
+
+def test_parts_and_index_files_of_shards(videos, tmp_path, capsys):
+    for part in ("1/2", "2/2"):
+        assert run(videos, "--pack", f"--shard={part}") == 0
+    shards = tmp_path / "data" / "shards"
+    assert {clip.name for clip in packed_clips(str(shards)).values()} == {name[:-4] for name in NAMES}
+    flags = [f"--shards={shards}", f"--path_output={tmp_path}/lists", "--trainset_ratio=0.6"]
+    with pytest.raises(SystemExit):
+        create_index_files.main(flags)
+    assert "fewer than 160 frames: 6" in capsys.readouterr().err
+    create_index_files.main([*flags, "--min_seconds=3"])
+    train, val = (read_index(tmp_path / "lists" / f"{part}.csv") for part in ("train", "val"))
+    assert sorted(clip.name for clip in train + val) == sorted(name[:-4] for name in NAMES)
+    assert {clip.num_frames for clip in train + val} == {24}
+    assert all(read_all(clip.path_audio)[:4] == b"fLaC" for clip in train + val)
+
+
+def test_no_shards_are_one_line(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        create_index_files.main([f"--shards={tmp_path}/none"])
+    assert capsys.readouterr().err == (
+        f"error: no folder {tmp_path}/none: expected shards such as {tmp_path}/none/000000.tar\n"
+    )
