@@ -157,8 +157,8 @@ def say(text, file=None):
 def create(args):
     """Match audio and frames, split the clips, write the files and print a summary."""
     found, table = find(args), {}
-    for root in args.root_audio:
-        table |= read_labels(beside(root))
+    for path in [os.path.join(args.shards, FILE_LABELS)] if args.shards else map(beside, args.root_audio):
+        table |= read_labels(path)
     lists, left_out = divide(found, args, table)
     rows = sorted((clip.name, reason) for clip, reason in left_out)
     write_rows(os.path.join(args.path_output, "left_out.csv"), [("clip", "reason"), *rows])

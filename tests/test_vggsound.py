@@ -9,7 +9,9 @@ import create_index_files
 import main
 from arguments import parse_args
 from dataset.index import read_index, shared_ids
+from dataset.indexing.labels import read_labels
 from dataset.preprocess import __main__ as preprocess
+from dataset.shards import __main__ as shards
 from engine.options import run_folder
 from tests.dataset.conftest import server, video, videos  # noqa: F401
 from tests.dataset.video_server import __main__ as download
@@ -47,6 +49,11 @@ def test_a_list_of_segments_trains_and_evaluates(server, videos, tmp_path, monke
     assert len(lists["test"]) == NUM_ROWS // 5
     assert not shared_ids(lists["train"], lists["val"] + lists["test"])
     assert {clip.category for clip in lists["train"]} == {*LABELS}
+    packing = ["--lists", *(str(data / f"{part}.csv") for part in lists), "--out", str(data / "shards")]
+    assert shards.main(packing) == 0
+    data /= "shards"
+    assert read_labels(data / "labels.csv").keys() >= {clip.id for clip in lists["train"]}
+    assert ".tar/" in read_index(data / "train.csv")[0].path_audio
     run = ["--id", "v", "--num_epoch", "2", "--samples_per_epoch", "16", "--num_val", "4", "--num_vis", "0"]
     flags = [*SMALL, f"--list_train={data}/train.csv", f"--ckpt={tmp_path}", *run]
     args = parse_args([*flags, f"--list_val={data}/val.csv"])

@@ -212,7 +212,9 @@ def _pack(args, settings):
     targets, failures = _targets(names, "")
     tag = "" if args.shard == (1, 1) else "{}of{}".format(*args.shard)
     staging = _staging(args.out, f"-pack{tag}")
-    where = args.videos, targets | failures, staging, os.path.join(args.out, "shards")
+    shards = os.path.join(args.out, "shards")
+    add_labels(os.path.join(shards, FILE_LABELS), read_labels(os.path.join(args.videos, FILE_LABELS)))
+    where = args.videos, targets | failures, staging, shards
     failures, there = pack_videos(*where, args.jobs, settings, args.shard_mb * 10**6, tag)
     for name in sorted(failures):
         print(f"failed: {name}: {failures[name]}", file=sys.stderr)

@@ -16,6 +16,7 @@ import sys
 
 import environment  # noqa: F401
 
+from dataset.indexing.labels import FILE_LABELS, add_labels, beside, read_labels
 from dataset.shards.encode import FRAMES, SOUNDS, Encoding
 from dataset.shards.members import write_members
 from dataset.shards.write import ClipList, pack, packed_clips
@@ -122,6 +123,8 @@ def _read_lists(args):
 
 def _write_lists(lists, folder):
     packed = packed_clips(folder)
+    for table in {beside(each.path) for each in lists}:
+        add_labels(os.path.join(folder, FILE_LABELS), read_labels(table))
     for each in lists:
         path = os.path.join(folder, os.path.basename(each.path))
         left_out = each.write(path, packed)

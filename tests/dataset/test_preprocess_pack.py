@@ -7,6 +7,7 @@ import pytest
 
 import create_index_files
 from dataset.index import Clip, read_index
+from dataset.indexing.labels import Entry, add_labels, read_labels
 from dataset.preprocess import __main__ as preprocess
 from dataset.shards.encode import Encoding
 from dataset.shards.write import packed_clips
@@ -94,3 +95,14 @@ def test_no_shards_are_one_line(tmp_path, capsys):
     assert capsys.readouterr().err == (
         f"error: no folder {tmp_path}/none: expected shards such as {tmp_path}/none/000000.tar\n"
     )
+
+
+def test_labels_go_with_the_clips(videos, tmp_path):
+    table = {name[-6:-4]: Entry(("wind", "brass"), "test" if "0" in name else "train") for name in NAMES}
+    add_labels(videos / "labels.csv", table)
+    assert run(videos, "--pack") == 0
+    shards = tmp_path / "data" / "shards"
+    flags = [f"--shards={shards}", f"--path_output={tmp_path}/lists", "--min_seconds=3"]
+    create_index_files.main(flags)
+    assert {clip.id for clip in read_index(tmp_path / "lists" / "test.csv")} == {"f0", "t0"}
+    assert read_labels(tmp_path / "lists" / "labels.csv") == table
