@@ -218,6 +218,7 @@ def _add_mixing(group):
         metavar="N",
         help="mixtures per epoch; each epoch goes on in the list where the last one ended. 0: --dup_trainset",
     )
+    add("--stream_shards", default=0, type=int, metavar="K", help="read and mix K shards at a time; 0: all")
     add(
         "--augment_speed",
         default=0,

@@ -53,6 +53,8 @@ class MUSICMixDataset(Dataset):
     `clips`, of which the clips of a mixture share none, instead of categories. Randomness depends only on
     (seed, epoch, index).
 
+    stream: a `dataset.shards.stream.Stream`: mixtures are of clips of one group of shards.
+
     semitones: training clips are played faster or slower, up to this change of pitch; the clips, moments and
     crops that are drawn stay the same.
 
@@ -75,6 +77,7 @@ class MUSICMixDataset(Dataset):
         view_epochs=math.inf,
         checksums=False,
         labels=None,
+        stream=None,
     ):
         assert not (train and mixtures), "fixed mixtures are for evaluation"
         self.clips = clips if train or max_items < 0 else clips[:max_items]
@@ -90,6 +93,7 @@ class MUSICMixDataset(Dataset):
         self.checksums = checksums and not train
         self._known = {}  # {clip's number: its checksums}; each worker reads a file for them once
         self.unreadable = {}  # {clip's number: why its views could not be made}
+        self.stream = stream
         self.partners = Partners(self.clips, pairs, labels)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # seen by persistent workers
         if not mixtures:
@@ -141,7 +145,8 @@ class MUSICMixDataset(Dataset):
         while len(picked) < self.sampling.num_mix:
             number = self._pick(index, picked, failures, rng, draws)
             if number is None:
-                failures = failures or [(picked[0], "all other clips share its category or video")]
+                where = " in its group of shards (--stream_shards)" if self.stream else ""
+                failures = failures or [(picked[0], f"all other clips{where} share its category or video")]
                 break
             try:
                 place = len(picked)
@@ -218,10 +223,13 @@ class MUSICMixDataset(Dataset):
             return next(iter(self.mixtures[index][len(picked) :]), None)
         if not picked and not failures:
             return index % len(self.clips)
+        among = self.stream.members(index, int(self._epoch)) if self.stream else None
         if self.pairs == "original":
             last = len(self.clips) - 1
+            if among is not None:
+                return int(rng.choice(among))
             return int(rng.integers(last + 1)) if self.train else draws.randint(0, last)
-        return self.partners.draw(picked, [number for number, _ in failures], rng)
+        return self.partners.draw(picked, [number for number, _ in failures], rng, among)
 
     def _allocate(self):
         """Empty arrays for the waveforms [N, L] and frames [N, 3, T, H, W], or views [N], of an item."""

@@ -13,6 +13,7 @@ from dataset.indexing.mixtures import draw_same, without_partners
 from dataset.indexing.partners import label_sets
 from dataset.indexing.table import ClipTable, open_index
 from dataset.music import MUSICMixDataset, collate
+from dataset.shards.stream import Stream
 from engine.build import build_sampling
 from engine.machine import distributed
 from engine.options import batch_size, frozen_epochs, is_same, kept_views, path_val
@@ -49,7 +50,10 @@ def build_train_loader(args):
             f"lower --batch_size_per_gpu or raise {flag}"
         )
     num_clips = len(dataset.clips) if args.samples_per_epoch else 0
-    sampler = EpochSampler(length, batch_size(args), num_clips)
+    if args.stream_shards:
+        endless = args.samples_per_epoch > 0
+        dataset.stream = Stream(dataset.clips, args.stream_shards, args.seed, endless)
+    sampler = EpochSampler(length, batch_size(args), num_clips, dataset.stream)
     return DataLoader(dataset, sampler=sampler, drop_last=True, **_loader_options(args))
 
 
@@ -57,13 +61,15 @@ class EpochSampler:
     """This process's share of an epoch: every world_size-th example of a shuffled epoch.
 
     num_clips: 0, or the epochs are parts of one endless sequence of shuffled passes over so many clips, and
-    each epoch begins where the last one ended. Example n of the sequence is clip n % num_clips.
+    each epoch begins where the last one ended. Example n of the sequence is clip n % num_clips. stream: a
+    `Stream`, by whose groups of shards each pass is sorted, or None.
     """
 
-    def __init__(self, length, joint_batch, num_clips=0):
+    def __init__(self, length, joint_batch, num_clips=0, stream=None):
         self.length = length
         self.joint_batch = joint_batch
         self.num_clips = num_clips
+        self.stream = stream
         self.used = length - length % joint_batch
         self.skipped = 0  # joint batches at the epoch's start, see `start_epoch`
         self.seed, self.epoch = 0, 1  # the same in all processes, see `start_epoch`
@@ -80,14 +86,18 @@ class EpochSampler:
     def _order(self):
         """The examples of the epoch, in all processes: [used]."""
         if not self.num_clips:
-            return _shuffled(self.length, [self.seed, self.epoch])[: self.used]
+            order = _shuffled(self.length, [self.seed, self.epoch])[: self.used]
+            return self.stream.sort(order, self.epoch) if self.stream else order
         start = (self.epoch - 1) * self.used
         first, last = start // self.num_clips, (start + self.used - 1) // self.num_clips
-        passes = [
-            number * self.num_clips + _shuffled(self.num_clips, [self.seed, number, PASS_STREAM]).long()
-            for number in range(first, last + 1)
-        ]
+        passes = [self._pass(number) for number in range(first, last + 1)]
         return torch.cat(passes)[start - first * self.num_clips :][: self.used]
+
+    def _pass(self, number):
+        """The examples of a pass of the endless sequence: [num_clips]."""
+        order = _shuffled(self.num_clips, [self.seed, number, PASS_STREAM]).long()
+        order = self.stream.sort(order, number) if self.stream else order
+        return number * self.num_clips + order
 
 
 def _shuffled(count, words):

@@ -27,6 +27,7 @@ AT_LEAST = {  # smallest allowed value
     "stft_hop": 1,
     "dup_trainset": 0,
     "samples_per_epoch": 0,
+    "stream_shards": 0,
     "num_epoch": 1,
     "eval_epoch": 1,
     "disp_iter": 1,
@@ -92,6 +93,7 @@ LATER_OPTIONS = {
     "depth_sound": 1,
     "mask_target": "magnitude",
     "samples_per_epoch": 0,
+    "stream_shards": 0,
 }
 
 

@@ -56,29 +56,29 @@ class Partners:
         """{kind: how many different categories or videos there are}."""
         return {kind: int(np.count_nonzero(np.diff(group.starts))) for kind, group in self.kinds.items()}
 
-    def draw(self, picked, failed, rng):
+    def draw(self, picked, failed, rng, among=None):
         """A random clip that may be mixed with the clips `picked`, none of `failed`; None if there is none.
 
-        Where each clip has one label, draws what `rng.choice` draws from the sorted array of such clips,
-        without making the array.
+        among: the numbers of the clips to draw from, an array; None: all. If these have one label each, draws
+        what `rng.choice` draws from the sorted array of such clips, without making the array.
         """
-        if self.has_sets:
-            return self._draw_by_trial(picked, failed, rng)
+        if among is not None or self.has_sets:
+            return self._draw_by_trial(picked, failed, rng, among)
         barred = self._barred(picked, failed)
         allowed = self.count - sum(map(len, barred))
         return self._find(int(rng.integers(allowed)), barred) if allowed else None
 
-    def _draw_by_trial(self, picked, failed, rng):
-        """See `draw`: with several labels a clip, those that may not be drawn cannot be counted at once."""
+    def _draw_by_trial(self, picked, failed, rng, among):
+        """See `draw`: of a part, or with several labels a clip, those allowed cannot be counted at once."""
         taken = [(kind, {*map(int, kind.of(one))}) for kind in self.kinds.values() for one in picked]
         for _ in range(MAX_TRIES):
-            number = int(rng.integers(self.count))
+            number = int(rng.integers(self.count) if among is None else rng.choice(among))
             fits = all(labels.isdisjoint(kind.of(number).tolist()) for kind, labels in taken)
             if fits and number not in failed:
                 return number
         barred = [np.array(failed, np.int64)]
         barred += [kind.members(label) for kind, labels in taken for label in labels]
-        allowed = np.setdiff1d(np.arange(self.count), np.concatenate(barred))
+        allowed = np.setdiff1d(np.arange(self.count) if among is None else among, np.concatenate(barred))
         return int(rng.choice(allowed)) if len(allowed) else None
 
     def _barred(self, picked, failed):

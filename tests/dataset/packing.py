@@ -25,7 +25,7 @@ def pack_all(clips, folder, megabytes=0.5, encoding=KEEP, tag=""):
     return packed_clips(str(folder))
 
 
-def history(clips, folder, monkeypatch):
+def history(clips, folder, monkeypatch, *more):
     """The history, with all losses and scores, of a run of two epochs on `clips`."""
     monkeypatch.setattr(main, "make_pool", lambda workers: Pool())
     folder.mkdir()
@@ -34,7 +34,7 @@ def history(clips, folder, monkeypatch):
         f"--list_train {folder}/list.csv --list_val {folder}/list.csv --ckpt {folder} --id t --num_epoch 2"
     )
     flags += " --dup_trainset 2 --num_vis 0 --disp_iter 1 --num_val 2 --mask_thres 0.4"
-    argv = [*SMALL, *flags.split()]
+    argv = [*SMALL, *flags.split(), *more]
     main.main(argv)
     with open(f"{run_folder(parse_args(argv))}/history.json", encoding="utf-8") as file:
         return json.load(file)
