@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 
-from dataset.fixed import read_protocol
 from utils import UserError
 
 NUM_LOG_FREQS = 256  # rows of a log-frequency spectrogram, as in models.spectral
@@ -313,6 +312,8 @@ def results_folder(args):
 
 def protocol_options(path):
     """The options that repeating a protocol takes from its file; the file has the mixtures, too."""
+    from dataset.fixed import read_protocol  # here: --help is answered without numpy
+
     return {"bss": read_protocol(path)["metric"].get("bss"), "num_val": -1}
 
 

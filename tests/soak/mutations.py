@@ -173,7 +173,9 @@ def _work(folder, numbers, seed, log):
             found = outcome(folder, kind, rng, originals[kind])
             seconds = time.monotonic() - began
             more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - at_start
-            most = 1024 * max(more, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+            child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+            # Linux counts what this process had when it started the child, too.
+            most = 1024 * max(more, child if child > 1.1 * at_start else 0)
             result = {"number": number, "kind": kind, "outcome": found, "seconds": seconds, "bytes": most}
             print(json.dumps(result), file=file, flush=True)
 
