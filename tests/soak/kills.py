@@ -109,6 +109,6 @@ def _finish(argv, log, processes):
 
 
 def _remains(folder):
-    """Files that a finished run should not leave."""
-    names = [".*", "*.lock", "visualization/.*"]
+    """Files that a finished run should not leave; half-written plots are deleted ten minutes later."""
+    names = [".*.pth", ".copying-*", "*.lock"]
     return [path for name in names for path in glob.glob(os.path.join(folder, name))]

@@ -51,7 +51,7 @@ def soak(folder, size, seed):
     slowest = max(results, key=lambda each: each["seconds"])
     most = max(each["bytes"] for each in results)
     lines.append(f"slowest: {slowest['seconds']:.1f} s, a damaged {slowest['kind']}")
-    lines.append(f"most memory that reading took: {most / 1e6:.0f} MB")
+    lines.append(f"memory of a reading process grew by at most {most / 1e6:.0f} MB")
     if most > MAX_BYTES:
         problems.append(f"{most / 1e6:.0f} MB of memory were used")
     return lines, problems
@@ -124,6 +124,7 @@ class _Worker:
         self.changed = time.monotonic()
         self.size = os.path.getsize(self.log)
         if not self.pid:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libmpg123 complains there
             try:
                 _work(self.folder, self.numbers, self.seed, self.log)
             except BaseException as error:
