@@ -108,7 +108,7 @@ def session():
             sys.exit(EXIT_STOPPED if isinstance(error, Stopped) else EXIT_USER_ERROR)
         raise
     except Exception:
-        if _store.check([TOLD]):  # this is only a connection lost to the process that reported its error
+        if _was_told():  # this is only a connection lost to the process that reported its error
             sys.exit(EXIT_USER_ERROR)
         raise
     dist.destroy_process_group()
@@ -164,7 +164,18 @@ def is_restart():
 
 def _first_to_tell():
     """True in the one process that is to report a mistake, False in all others."""
-    return _store.add(TOLD, 1) == 1
+    try:
+        return _store.add(TOLD, 1) == 1
+    except RuntimeError:  # the process that held the store has ended
+        return False
+
+
+def _was_told():
+    """Whether a process has reported why it ended; also if it has taken the store with it."""
+    try:
+        return _store.check([TOLD])
+    except RuntimeError:
+        return True
 
 
 @contextlib.contextmanager

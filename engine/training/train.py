@@ -101,9 +101,12 @@ class Trainer:
         try:
             with self.stop, self._open_board() as self.board, heartbeat(self):
                 self._train()
-        except Stopped as stop:
+        except (Stopped, RuntimeError) as stop:
+            # After a signal to all processes, one may end while others are a step ahead and wait for it.
+            if not (isinstance(stop, Stopped) or (self.stop.name and distributed.world_size() > 1)):
+                raise
             raise Stopped(
-                f"stopped by {stop}: {self.folder} holds the run up to {self.saved}; "
+                f"stopped by {self.stop.name or stop}: {self.folder} holds the run up to {self.saved}; "
                 "the same command continues it"
             ) from None
 

@@ -300,3 +300,36 @@ def test_steps_and_seconds_of_earlier_sessions_count(tree, tmp_path):
     trainer.pace.step()
     assert " s left" in trainer._line("epoch 1/4")
     assert within.pack(trainer)["seconds"] >= 3
+
+
+@pytest.mark.parametrize(
+    ("name", "processes", "error"),
+    [("SIGTERM", 2, Stopped), ("SIGTERM", 1, RuntimeError), ("", 2, RuntimeError)],
+)
+def test_a_connection_lost_after_a_signal_is_a_stop(tree, tmp_path, monkeypatch, name, processes, error):
+    """One process ended at once, in an evaluation; this one was already in the next step."""
+    trainer = make_trainer(tree, tmp_path)
+
+    def lose():
+        trainer.stop.name = name
+        raise RuntimeError("Connection closed by peer")
+
+    monkeypatch.setattr(trainer, "_train", lose)
+    monkeypatch.setattr(distributed, "world_size", lambda: processes)
+    with pytest.raises(error, match="stopped by SIGTERM" if error is Stopped else "Connection closed"):
+        trainer.run()
+
+
+class GoneStore:
+    """The store of a process that has ended."""
+
+    def add(self, *_):
+        raise torch.distributed.DistNetworkError("Failed to recv")
+
+    check = add
+
+
+def test_the_process_with_the_store_has_told_why_it_ended(monkeypatch):
+    monkeypatch.setattr(distributed, "_store", GoneStore())
+    assert distributed._was_told()
+    assert not distributed._first_to_tell()
