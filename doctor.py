@@ -17,7 +17,8 @@ import tempfile
 import zipfile
 
 PROJECT = os.path.dirname(os.path.abspath(__file__))
-REQUIREMENTS = ("requirements.txt", "requirements-data.txt", "requirements-serve.txt")
+OPTIONAL = ("requirements-serve.txt", "requirements-remote.txt")
+REQUIREMENTS = ("requirements.txt", "requirements-data.txt", *OPTIONAL)
 SECONDS = 3  # that a program may take to answer; loading torch takes up to twice that
 GIGABYTE = 1e9
 LOW_DISK, LOW_SHM = 5 * GIGABYTE, 1 * GIGABYTE
@@ -95,7 +96,8 @@ def _packages(report):
             try:
                 version = importlib.metadata.version(wanted.name)
             except importlib.metadata.PackageNotFoundError:
-                report.say("package", f"{wanted.name} is missing", f"{name} needs {wanted}")
+                problem = "" if name in OPTIONAL else f"{name} needs {wanted}"
+                report.say("package", f"{wanted.name} is missing" + " (optional)" * (not problem), problem)
                 continue
             found.append(f"{wanted.name} {version}")
             if not wanted.specifier.contains(version, prereleases=True):

@@ -55,13 +55,14 @@ def test_packages_that_are_missing_or_too_old_are_problems(tmp_path, monkeypatch
     versions = doctor.importlib.metadata.version
 
     def version(name):
-        if name == "tqdm":
+        if name in ("tqdm", "flask"):
             raise doctor.importlib.metadata.PackageNotFoundError
         return "0.1" if name == "numpy" else versions(name)
 
     monkeypatch.setattr(doctor.importlib.metadata, "version", version)
     _, text = report(tmp_path)
     assert "tqdm is missing  <- requirements-data.txt needs tqdm" in text
+    assert "flask is missing (optional)\n" in text
     assert "numpy 0.1  <- requirements-data.txt needs <3,>=1.26" in text
 
 
