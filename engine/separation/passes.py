@@ -13,7 +13,7 @@ import torch
 from dataset.frames import read_whole
 from engine.separation import places
 from engine.separation.windows import MaskedSynthesis, OverlapAdd, plan
-from utils import progress
+from utils import Fault, progress
 
 WINDOW_OVERLAP = 2  # windows that cover each moment
 BATCH = 4  # windows in a batch
@@ -79,7 +79,10 @@ class Video:
 
 
 def analyse(video, pixels, device):
-    """The first pass: the `places.Analysis` of a `Video` by a `PixelSeparator`."""
+    """The first pass: the `places.Analysis` of a `Video` by a `PixelSeparator`.
+
+    Raises Fault if the networks gave values that are not finite, as bf16 may for tiny pictures.
+    """
 
     def windows():
         for batch in video.windows("listening"):
@@ -93,7 +96,10 @@ def analyse(video, pixels, device):
                 yield maps[here], magnitude[here], pixels.cell_masks(maps[here], feat_sound[here])
 
     with torch.inference_mode():
-        return places.analyse(windows())
+        analysis = places.analyse(windows())
+    if not np.isfinite(analysis.gram).all():
+        raise Fault("the networks gave values that are not finite; --amp off computes in float32")
+    return analysis
 
 
 class Rendering(NamedTuple):

@@ -11,8 +11,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes on two cores
 from tests.soak import flat, kills, mutations
 
 # kills and terms: with one process, and again with two
-FULL = {"kills": 10, "terms": 3, "media": 3000, "steps": 2000}
-SHORT = {"kills": 2, "terms": 1, "media": 90, "steps": 240}
+FULL = {"epochs": 6, "kills": 10, "terms": 3, "media": 3000, "steps": 2000}
+SHORT = {"epochs": 2, "kills": 1, "terms": 1, "media": 90, "steps": 150}
 
 
 def main(argv=None):

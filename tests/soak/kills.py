@@ -9,7 +9,7 @@ from collections import Counter
 
 from tests.soak import runs
 
-STEPS = "--num_epoch 6 --dup_trainset 4 --eval_epoch 3".split()  # 24 steps an epoch
+REPEATS, STEPS_PER_EPOCH = 4, 24
 LONG_SHARE, SHORT_SECONDS, LONG_SECONDS = 0.3, 3, 12  # of what is left alone before a signal
 MAX_SECONDS = 300  # for a run that is left alone
 TORCHRUN_SECONDS = 2  # that the other process may go on after one was killed
@@ -23,17 +23,19 @@ def soak(folder, size, seed):
     lines, problems = [], []
     for processes in (1, 2):
         counts, found = _soak_one(clips, size, random.Random(f"{seed}/{processes}"), processes)
-        lines.append(f"training with {processes} process(es), {counts['runs']} run(s) of 144 steps:")
-        lines.append(
-            f"  {counts['kill']} SIGKILLs, {counts['term']} SIGTERMs; saved by these: {counts['saved']}"
-        )
-        lines.append(f"  bit for bit like the undisturbed run: {counts['equal']} of {counts['runs']}")
+        steps, runs_ended = size["epochs"] * STEPS_PER_EPOCH, counts["runs"]
+        lines.append(f"training with {processes} process(es), {runs_ended} run(s) of {steps} steps:")
+        killed, stopped = counts["kill"], counts["term"]
+        lines.append(f"  {killed} SIGKILLs, {stopped} SIGTERMs; saved by these: {counts['saved']}")
+        lines.append(f"  bit for bit like the undisturbed run: {counts['equal']} of {runs_ended}")
         problems += found
     return lines, problems
 
 
 def _soak_one(clips, size, rng, processes):
-    argv = runs.flags(clips, f"whole{processes}", *STEPS, f"--batch_size_per_gpu={2 // processes}")
+    epochs = size["epochs"]
+    steps = f"--num_epoch {epochs} --eval_epoch {epochs // 2} --dup_trainset {REPEATS}".split()
+    argv = runs.flags(clips, f"whole{processes}", *steps, f"--batch_size_per_gpu={2 // processes}")
     whole, log = runs.folder_of(argv), os.path.join(clips, "log")
     counts, problems = Counter(), []
     if _finish(argv, log, processes):
