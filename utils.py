@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -146,6 +147,25 @@ class Parser(argparse.ArgumentParser):
     def error(self, message):
         """Exit with the message as one line, without the usage."""
         self.exit(EXIT_USER_ERROR, f"error: {message}\n")
+
+
+def whole(low, high):
+    """An argparse type: a whole number from `low` to `high`."""
+
+    def parse(text):
+        if not (text.isdecimal() and low <= int(text) <= high):
+            raise argparse.ArgumentTypeError(f"expected a whole number from {low} to {high}, found {text!r}")
+        return int(text)
+
+    return parse
+
+
+def i_of_n(text):
+    """An argparse type: `2/8` is (2, 8), the second of eight parts."""
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise argparse.ArgumentTypeError(f"expected i/n with i from 1 to n, as in 2/8, found {text!r}")
+    return int(match[1]), int(match[2])
 
 
 def set_up_logging(level=logging.INFO):

@@ -5,7 +5,6 @@
 <out>/demo.json                                          the settings
 """
 
-import argparse
 import concurrent.futures
 import itertools
 import json
@@ -16,7 +15,7 @@ import time
 
 import environment  # noqa: F401
 
-from utils import Parser, UserError, command, progress, save_json, set_up_logging
+from utils import Parser, UserError, command, progress, save_json, set_up_logging, whole
 
 EXAMPLES = """
 python -m dataset.demo
@@ -33,29 +32,20 @@ def make_parser():
     """The command's options."""
     parser = Parser(EXAMPLES, prog="python -m dataset.demo", description="Generate videos of instruments.")
     parser.add_argument("--out", default="data/demo", help="folder to write (default: %(default)s)")
-    parser.add_argument("--seed", type=_whole(0, 2**32 - 1), default=0, help="random seed of the set (0)")
+    parser.add_argument("--seed", type=whole(0, 2**32 - 1), default=0, help="random seed of the set (0)")
     parser.add_argument(
-        "--jobs", type=_whole(1, 256), default=os.cpu_count() or 1, help="clips made in parallel (all cores)"
+        "--jobs", type=whole(1, 256), default=os.cpu_count() or 1, help="clips made in parallel (all cores)"
     )
     parser.add_argument(
-        "--clips_per_category", type=_whole(1, NUM_HIGH), default=72, help="solo clips per instrument (72)"
+        "--clips_per_category", type=whole(1, NUM_HIGH), default=72, help="solo clips per instrument (72)"
     )
     parser.add_argument(
-        "--num_duets", type=_whole(0, NUM_HIGH), default=12, help="duets, spread over all pairs (12)"
+        "--num_duets", type=whole(0, NUM_HIGH), default=12, help="duets, spread over all pairs (12)"
     )
     parser.add_argument(
-        "--seconds", type=_whole(SECONDS_LOW, SECONDS_HIGH), default=8, help="whole seconds per clip (8)"
+        "--seconds", type=whole(SECONDS_LOW, SECONDS_HIGH), default=8, help="whole seconds per clip (8)"
     )
     return parser
-
-
-def _whole(low, high):
-    def parse(text):
-        if not (text.isdecimal() and low <= int(text) <= high):
-            raise argparse.ArgumentTypeError(f"expected a whole number from {low} to {high}, found {text!r}")
-        return int(text)
-
-    return parse
 
 
 def pairs_of(categories):

@@ -10,10 +10,8 @@ or not at all. Existing outputs made with the same settings are kept: an interru
 stopped. --pack writes <out>/shards/000000.tar ... instead, see `dataset.shards`.
 """
 
-import argparse
 import contextlib
 import os
-import re
 import sys
 import tempfile
 import time
@@ -29,7 +27,7 @@ from dataset.preprocess.convert import Settings, convert
 from dataset.preprocess.merge import COLUMNS, DONE, FAILED, FOUND, MISSING, ledger_path, merge, part_of
 from dataset.preprocess.pack import pack_videos
 from media import run_ffmpeg
-from utils import Parser, UserError, command, progress, set_up_logging
+from utils import Parser, UserError, command, i_of_n, progress, set_up_logging, whole
 
 EXAMPLES = """
 python -m dataset.preprocess
@@ -125,57 +123,40 @@ def _targets(names, out):
     return targets, failures
 
 
-def _number(lowest, highest=10**6):
-    def parse(text):
-        if not (text.isdecimal() and lowest <= int(text) <= highest):
-            wanted = f"a whole number from {lowest} to {highest}"
-            raise argparse.ArgumentTypeError(f"expected {wanted}, found {text!r}")
-        return int(text)
-
-    return parse
-
-
-def _shard(text):
-    match = re.fullmatch(r"(\d+)/(\d+)", text)
-    if not match or not 1 <= int(match[1]) <= int(match[2]):
-        raise argparse.ArgumentTypeError(f"expected i/n with i from 1 to n, as in 2/8, found {text!r}")
-    return int(match[1]), int(match[2])
-
-
 def _parse(argv):
     text = "Convert videos to frames and audio for training."
     parser = Parser(EXAMPLES, prog="python -m dataset.preprocess", description=text)
     add, default = parser.add_argument, Settings()
     add("--videos", default="data/videos", help="folder of <category>/<id>.mp4 (%(default)s)")
     add("--out", default="data", help="folder for frames/ and audio/ (%(default)s)")
-    add("--fps", type=_number(1, 240), default=default.fps, help="frames per second (%(default)s)")
+    add("--fps", type=whole(1, 240), default=default.fps, help="frames per second (%(default)s)")
     add(
         "--rate",
-        type=_number(1000, 192_000),
+        type=whole(1000, 192_000),
         default=default.rate,
         help="audio samples per second (%(default)s)",
     )
     add(
         "--short_side",
-        type=_number(0),
+        type=whole(0, 10**6),
         default=default.short_side,
         help="maximum length of a frame's shorter side in pixels; 0: unlimited (%(default)s)",
     )
     add(
         "--jobs",
-        type=_number(1),
+        type=whole(1, 10**6),
         default=os.cpu_count() or 1,
         help="videos converted in parallel (%(default)s)",
     )
-    add("--shard", type=_shard, default=(1, 1), metavar="I/N", help="convert only the I-th of N parts (all)")
+    add("--shard", type=i_of_n, default=(1, 1), metavar="I/N", help="convert only the I-th of N parts (all)")
     add(
         "--merge",
-        type=_number(1),
+        type=whole(1, 10**6),
         metavar="N",
         help="only merge the outcomes of N parts into preprocess.csv, and name the videos that are missing",
     )
     add("--pack", action="store_true", help="write tar files in <out>/shards instead of frames and audio")
-    add("--shard_mb", type=_number(1), default=300, help="with --pack: MB of a tar file (%(default)s)")
+    add("--shard_mb", type=whole(1, 10**6), default=300, help="with --pack: MB of a tar file (%(default)s)")
     add("--ffmpeg", metavar="PATH", help="ffmpeg binary (the one bundled with imageio-ffmpeg)")
     add("--benchmark", action="store_true", help="only measure the speed on some of the videos")
     return parser.parse_args(argv)

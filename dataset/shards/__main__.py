@@ -9,9 +9,7 @@ Shards appear complete or not at all; an interrupted run resumes after the last 
 --list_train data/shards/train.csv` trains from them.
 """
 
-import argparse
 import os
-import re
 import sys
 
 import environment  # noqa: F401
@@ -20,7 +18,7 @@ from dataset.indexing.labels import FILE_LABELS, add_labels, beside, read_labels
 from dataset.shards.encode import FRAMES, SOUNDS, Encoding
 from dataset.shards.members import write_members
 from dataset.shards.write import ClipList, pack, packed_clips
-from utils import Parser, UserError, command, set_up_logging
+from utils import Parser, UserError, command, i_of_n, set_up_logging, whole
 
 EXAMPLES = """
 python -m dataset.shards
@@ -28,22 +26,6 @@ python -m dataset.shards --lists my_data/train.csv my_data/val.csv --out my_data
 python -m dataset.shards --index others/000000.tar others/000001.tar
 """
 USUAL = [f"data/{name}.csv" for name in ("train", "val", "test", "duets", "val_mix2", "val_mix3")]
-
-
-def _number(low, high):
-    def parse(text):
-        if not (text.isdecimal() and low <= int(text) <= high):
-            raise argparse.ArgumentTypeError(f"expected a whole number from {low} to {high}, found {text!r}")
-        return int(text)
-
-    return parse
-
-
-def _part(text):
-    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
-    if not match or not 1 <= int(match[1]) <= int(match[2]):
-        raise argparse.ArgumentTypeError(f"expected i/n with i from 1 to n, as in 2/8, found {text!r}")
-    return int(match[1]), int(match[2])
 
 
 def _parse(argv):
@@ -57,7 +39,7 @@ def _parse(argv):
         help="index files and mixture lists whose clips are packed (those of create_index_files.py in data/)",
     )
     add("--out", default="data/shards", help="folder of the shards (%(default)s)")
-    add("--shard_mb", type=_number(1, 10**6), default=300, help="MB of a shard (%(default)s)")
+    add("--shard_mb", type=whole(1, 10**6), default=300, help="MB of a shard (%(default)s)")
     add(
         "--sound",
         choices=SOUNDS,
@@ -72,11 +54,11 @@ def _parse(argv):
     )
     add(
         "--quality",
-        type=_number(1, 100),
+        type=whole(1, 100),
         default=default.quality,
         help="of frames that are encoded again (%(default)s)",
     )
-    add("--shard", type=_part, default=(1, 1), metavar="I/N", help="pack only the I-th of N parts (all)")
+    add("--shard", type=i_of_n, default=(1, 1), metavar="I/N", help="pack only the I-th of N parts (all)")
     add("--index", nargs="+", metavar="TAR", help="only write the indexes of existing tar files")
     return parser.parse_args(argv)
 

@@ -4,12 +4,14 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 
 from utils import signal_children
 
 SECONDS = 0.5  # between two looks at the parent
 # What a terminal, Slurm or an operator sends to all processes at once; the parent decides what they mean.
 FOR_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+KNOWS_SENDERS = hasattr(signal, "sigtimedwait")  # macOS does not: there, SIGTERM from anybody ends a loader
 
 
 def end_with_parent():
@@ -23,6 +25,9 @@ def end_with_parent():
 
 def _wait_for(parent):
     while os.getppid() == parent:
+        if not KNOWS_SENDERS:
+            time.sleep(SECONDS)
+            continue
         received = signal.sigtimedwait([signal.SIGTERM], SECONDS)
         if received and received.si_pid == parent:
             break
@@ -40,5 +45,8 @@ def prepare_loader(worker_id):
 
     The parent's last step needs this worker's batch. Torch's own check, every 5 s, needs an idle worker.
     """
-    leave_signals()
+    if KNOWS_SENDERS:
+        leave_signals()
+    else:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()

@@ -12,7 +12,7 @@ import environment  # noqa: F401
 
 import separate
 from engine.options import AUTO
-from utils import Parser, UserError, command, set_up_logging
+from utils import Parser, UserError, command, set_up_logging, whole
 
 HOST = "127.0.0.1"  # reachable from this machine only
 EXAMPLES = """
@@ -85,24 +85,15 @@ def _listen(port):
         raise UserError(f"--port {port}: {os.strerror(error.errno)}") from None
 
 
-def _number(low, high):
-    def parse(text):
-        if not text.isdecimal() or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"expected a number from {low} to {high}, found {text!r}")
-        return int(text)
-
-    return parse
-
-
 def _parse(argv):
     text = "A page to drop videos on, for this machine alone."
     parser = Parser(EXAMPLES, prog="python -m pages.serve", description=text)
     add = parser.add_argument
     add("--ckpt", metavar="FOLDER", help="folder of trained networks, ckpt/ID (the newest in ./ckpt)")
     add("--out", metavar="FOLDER", help="keep results here (default: they are deleted at the end)")
-    add("--port", type=_number(0, 65535), default=7860, help="0: any free one (%(default)s)")
-    add("--max_mb", type=_number(1, 10**6), default=500, help="size of a video, in MB (%(default)s)")
-    add("--max_seconds", type=_number(1, 4 * 3600), default=600, help="length of a video (%(default)s)")
+    add("--port", type=whole(0, 65535), default=7860, help="0: any free one (%(default)s)")
+    add("--max_mb", type=whole(1, 10**6), default=500, help="size of a video, in MB (%(default)s)")
+    add("--max_seconds", type=whole(1, 4 * 3600), default=600, help="length of a video (%(default)s)")
     text = "number of sources to find, 1 to 8, or auto: one or two (%(default)s)"
     add("--num_sources", type=separate.source_count, default=AUTO, help=text)
     return parser.parse_args(argv)

@@ -328,4 +328,4 @@ def test_mistakes_are_one_line(monkeypatch, refused, tmp_path):
     assert "no trained networks in ./ckpt: train some" in refused("--port", 0)
     assert "no run gone in ./ckpt" in refused("--port", 0, "--ckpt", "gone")
     assert "expected auto or a number from 1 to 8, found '9'" in refused("--num_sources", "9")
-    assert "expected a number from 0 to 65535, found '-1'" in refused("--port=-1")
+    assert "expected a whole number from 0 to 65535, found '-1'" in refused("--port=-1")
