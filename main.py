@@ -18,7 +18,8 @@ if __name__ == "__main__" and "TORCHELASTIC_RUN_ID" not in os.environ:
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from dataset.fixed import read_protocol, write_gone
-from dataset.index import read_index, shared_ids
+from dataset.index import shared_ids
+from dataset.indexing.table import fingerprint, tally
 from engine.build import build_optimizer, build_sampling, build_separator, parallelize
 from engine.card import Card, code_version, update_scores
 from engine.evaluation.evaluate import Evaluator
@@ -26,7 +27,7 @@ from engine.evaluation.localisation import find_truths, localisation_line, local
 from engine.evaluation.protocol import check_window, compare, make_protocol, write_protocol
 from engine.evaluation.report import FOLDER_PAGE, summary_line, write_metrics, write_page
 from engine.evaluation.results import make_pool
-from engine.loaders import build_train_loader, build_val_loader, fixed_mixtures, left_out
+from engine.loaders import build_train_loader, build_val_loader, left_out
 from engine.machine import distributed
 from engine.machine.faults import one_line
 from engine.machine.memory import keep_memory
@@ -56,7 +57,7 @@ def train(args):
     """Train a new run, or resume the one in its folder."""
     logger.info("reading %s and %s, building the networks", args.list_train, path_val(args))
     train_loader, val_loader = build_train_loader(args), build_val_loader(args)
-    warn_of_shared_ids(args)
+    warn_of_shared_ids(args, train_loader.dataset.clips, val_loader.dataset.clips)
     folder = run_folder(args)
     with Lock(folder, distributed.is_restart()) if distributed.is_main() else nullcontext() as lock:
         train_in(folder, lock, args, train_loader, val_loader)
@@ -93,27 +94,24 @@ def train_in(folder, lock, args, train_loader, val_loader):
 
 
 def make_card(args, folder, train, val):
-    """What the run's model card says besides scores; train, val: lists of Clip."""
+    """What the run's model card says besides scores; train, val: lists of clips."""
     options, changed = training_options(args), changed_options(args)
-    return Card(folder, options, args.preset, changed, train, val, code_version())
+    return Card(folder, options, args.preset, changed, tally(train), tally(val), code_version())
 
 
 def check_processes(args, state, *clips):
     """Raise UserError unless all processes have the same flags, files and checkpoints."""
     reached = state and (state["epoch"], state["finished"], (state.get("within") or {}).get("step"))
-    values = training_options(args) | {"num_gpus": args.num_gpus, "clips": clips, "epoch reached": reached}
+    values = training_options(args) | {"num_gpus": args.num_gpus, "epoch reached": reached}
+    values["clips"] = [fingerprint(each) for each in clips]
     # On machines of different kinds `--amp auto` may give different precisions and memory layouts.
     values["precision of --amp"] = choose_amp(args.amp, "cuda" if args.num_gpus else "cpu")
     distributed.check_same(values)
 
 
-def warn_of_shared_ids(args):
-    """Warn if videos are in both the training list and the validation list."""
-    if args.list_val_mix:
-        clips = [clip for mixture in fixed_mixtures(args) for clip in mixture]
-    else:
-        clips = read_index(args.list_val)
-    shared = shared_ids(read_index(args.list_train), clips)
+def warn_of_shared_ids(args, train, val):
+    """Warn if clips to train on and clips to evaluate are of the same videos."""
+    shared = shared_ids(train, val)
     if shared:
         logger.warning(
             "%s and %s share %d videos, e.g. %s: scores will be too good; see create_index_files.py --check",

@@ -18,6 +18,7 @@ from dataset.index import (
     strip_suffixes,
     write_rows,
 )
+from dataset.indexing.table import has_many_rows
 from dataset.shards.read import is_file, is_folder, list_frames
 from utils import UserError
 
@@ -28,13 +29,19 @@ SECTIONS = {"list": str, "window": dict, "metric": dict, "mixtures": list, "clip
 SECTIONS_CLIP = {"clip": str, "audio": str, "frames": str, "num_frames": int}
 
 
-def read_fixed(path, root_audio, root_frame):
+def is_long(path):
+    """Whether a file is a mixture list of this project with many rows, for `MixtureTable`."""
+    return has_many_rows(path) and not _is_published(read_rows(path, "mixture list", 1)[0][1])
+
+
+def read_fixed(path, root_audio, root_frame, most=None):
     """Read a mixture list, this project's or a published one, into a list of tuples of N `Clip`.
 
-    root_audio, root_frame: folders with the media of a published list. Raises UserError, naming file and
-    line, if the file is missing or empty or if a row is malformed, and if all clips are gone.
+    root_audio, root_frame: folders with the media of a published list; most: rows to read, None: all. Raises
+    UserError, naming file and line, if the file is missing or empty or if a row is malformed, and if all
+    clips are gone.
     """
-    rows = read_rows(path, "mixture list")
+    rows = read_rows(path, "mixture list", most)
     if not _is_published(rows[0][1]):
         return parse_mixtures(rows)
     names = [_published_names(where, row, len(rows[0][1])) for where, row in rows]

@@ -6,6 +6,7 @@ Mixture lists: one mixture per row, the columns of its N clips side by side.
 import csv
 import os
 import re
+from itertools import islice
 from typing import NamedTuple
 
 import limits
@@ -101,26 +102,38 @@ def read_mixtures(path):
 
 def parse_mixtures(rows):
     """Parse the rows of a mixture list, as `read_rows` returns them; see `read_mixtures`."""
-    num_mix = max(2, len(rows[0][1]) // NUM_COLUMNS)
+    num_mix = size_of_mixtures(rows[0][1])
     return [parse_clips(where, row, num_mix) for where, row in rows]
 
 
-def read_rows(path, what="index file"):
-    """The non-blank rows of a table as [(file:line, columns)]; see `parse_clips`.
+def size_of_mixtures(row):
+    """The number of clips in a mixture of a list whose first row is `row`, at least 2."""
+    return max(2, len(row) // NUM_COLUMNS)
+
+
+def read_rows(path, what="index file", most=None):
+    """The non-blank rows of a table, at most `most`, as [(file:line, columns)]; see `parse_clips`.
 
     Raises UserError, calling the file `what`, if it is missing, empty or not a table.
     """
+    return list(islice(iterate_rows(path, what), most))
+
+
+def iterate_rows(path, what="index file"):
+    """Yield the rows of a table one by one; see `read_rows`."""
+    count = 0
     try:
         with open(path, newline="", encoding="utf-8-sig", errors=ERRORS) as file:
             reader = csv.reader(file)
-            rows = [(f"{path}:{reader.line_num}", row) for row in reader if row]
+            for row in filter(None, reader):
+                count += 1
+                yield f"{path}:{reader.line_num}", row
     except FileNotFoundError:
         raise UserError(f"no {what} {path}: make one with `python create_index_files.py`") from None
     except (csv.Error, OSError) as error:
         raise UserError(f"{path}: cannot be read as a table: {error}") from None
-    if not rows:
+    if not count:
         raise UserError(f"{path}: the {what} is empty")
-    return rows
 
 
 def parse_clips(where, row, num_mix):
@@ -170,5 +183,6 @@ def write_rows(path, rows):
 
 
 def shared_ids(clips, others):
-    """The sorted ids of the videos that two iterables of `Clip` share."""
-    return sorted({clip.video for clip in clips} & {clip.video for clip in others})
+    """The sorted ids of the videos that two iterables of `Clip` share; the first may be long."""
+    videos = {clip.video for clip in others}
+    return sorted({clip.video for clip in clips if clip.video in videos})

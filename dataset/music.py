@@ -1,5 +1,6 @@
 """MUSICMixDataset: draws clips and moments for mix-and-separate training."""
 
+import functools
 import math
 import random
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from torch.utils.data import Dataset, default_collate
 from dataset.audio import read_window
 from dataset.checksums import checksum, file_checksum
 from dataset.frames import draw_crop, read_clip
+from dataset.indexing.mixture_table import MixtureTable
 from dataset.indexing.partners import Partners
 from media import time_limit
 from utils import UserError
@@ -106,9 +108,11 @@ class MUSICMixDataset(Dataset):
         """Draw other mixtures from now on, also in workers that are already running."""
         self._epoch.fill_(epoch)
 
-    @property
+    @functools.cached_property
     def gone(self):
         """Indices of the fixed mixtures with a clip that is gone (no frames), see `dataset.fixed`."""
+        if isinstance(self.mixtures, MixtureTable):
+            return set()  # its clips have frames
         mixtures = enumerate(self.mixtures or ())
         return {index for index, picked in mixtures if any(not self.clips[n].num_frames for n in picked)}
 

@@ -6,10 +6,10 @@ import platform
 import shlex
 import subprocess
 import time
-from collections import Counter
 from importlib import metadata
 from typing import NamedTuple
 
+from dataset.indexing.table import Tally
 from utils import replacing
 
 FILE_CARD = "README.md"
@@ -36,8 +36,8 @@ class Card(NamedTuple):
     options: dict  # those that the run must keep
     preset: str | None
     changed: dict  # {option: value} that differ from the preset, or from the defaults without one
-    train: list  # of Clip
-    val: list  # of Clip
+    train: Tally  # of the clips
+    val: Tally
     version: str  # of the code
 
 
@@ -83,18 +83,18 @@ def card_summary(folder):
 
 
 def _lead(card):
-    names = sorted({clip.category for clip in card.train})
+    names = sorted(card.train.categories)
     text = ", ".join(names[:NUM_NAMED])
     if len(names) > NUM_NAMED:
         text += f" and {len(names) - NUM_NAMED} more categories"
     return (
-        f"Trained on {len(card.train)} clips ({_hours(card.train, card)}): {text}. The networks have heard "
-        "only these: expect worse separation of any other kind of sound or picture."
+        f"Trained on {card.train.categories.total()} clips ({_hours(card.train, card)}): {text}. "
+        "The networks have heard only these: expect worse separation of any other kind of sound or picture."
     )
 
 
 def _hours(clips, card):
-    minutes = sum(clip.num_frames for clip in clips) / card.options["frameRate"] / 60
+    minutes = clips.num_frames / card.options["frameRate"] / 60
     return f"{minutes:.1f} minutes" if minutes < 60 else f"{minutes / 60:.1f} hours"
 
 
@@ -114,7 +114,7 @@ def _scores(summary, path_val):
 
 
 def _data(card):
-    train, val = (Counter(clip.category for clip in clips) for clips in (card.train, card.val))
+    train, val = card.train.categories, card.val.categories
     rows = ["| category | training clips | validation clips |", "| --- | --- | --- |"]
     for name in sorted(train | val):
         rows.append(f"| {name.replace('|', chr(92) + '|')} | {train[name]} | {val[name]} |")

@@ -12,10 +12,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from dataset.indexing.partners import group_by
 from utils import UserError, progress, save_json
 
 FILE_CATEGORIES = "categories.json"
 MAX_CLIPS = 50  # of a category that are looked at
+MAX_ALL = 3000  # of all categories; at least two of each
 QUANTILE = 0.05  # of a category's clips: a source that is less similar gets no name
 SHRINKAGE = 0.1  # of the covariance towards its mean variance, for categories of few clips
 
@@ -74,16 +76,15 @@ def _directions(features, centre, whitening):
 
 
 def pick_clips(clips):
-    """The numbers of the clips to look at: the first MAX_CLIPS of each category.
+    """The numbers of the clips to look at: the first of each category, equally many.
 
     Empty if categories say nothing: if there are fewer than two, or fewer than two clips in each, on average.
     """
-    counts, picked = {}, []
-    for number, clip in enumerate(clips):
-        counts[clip.category] = counts.get(clip.category, 0) + 1
-        if counts[clip.category] <= MAX_CLIPS:
-            picked.append(number)
-    return picked if len(counts) >= 2 and len(clips) >= 2 * len(counts) else []
+    groups = group_by(clips, "category")
+    if len(groups) < 2 or len(clips) < 2 * len(groups):
+        return []
+    most = min(MAX_CLIPS, max(2, MAX_ALL // len(groups)))
+    return sorted(number for group in groups for number in group[:most].tolist())
 
 
 @torch.inference_mode()

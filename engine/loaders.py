@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from dataset.fixed import protocol_mixtures, read_fixed
+from dataset.fixed import is_long, protocol_mixtures, read_fixed
 from dataset.index import read_index
 from dataset.indexing.labels import beside, read_labels
+from dataset.indexing.mixture_table import MixtureTable
 from dataset.indexing.mixtures import draw_same, without_partners
 from dataset.indexing.partners import label_sets
 from dataset.indexing.table import ClipTable, open_index
@@ -153,22 +154,33 @@ def _build_dataset(path, args, **options):
         raise UserError(message if path in message else f"{path}: {message}") from None
 
 
-def fixed_mixtures(args):
-    """The mixtures of --protocol, --list_val_mix or --val_pairs same, as tuples of `Clip`, up to --num_val.
+def _fixed_mixtures(args):
+    """(clips, mixtures) of --protocol, --list_val_mix or --val_pairs same, up to --num_val.
 
-    Raises UserError unless they are mixtures of --num_mix clips.
+    A mixture is a tuple of numbers of clips. Raises UserError unless they are mixtures of --num_mix clips.
     """
     path, roots = path_val(args), (args.root_audio, args.root_frame)
+    most = args.num_val if args.num_val > 0 else None
+    if args.list_val_mix and not most and is_long(path):
+        mixtures = MixtureTable(path)
+        _check_num_mix(path, len(mixtures[0]), args)
+        return mixtures.clips, mixtures
     if args.protocol:
         mixtures = protocol_mixtures(path, *roots)
     elif args.list_val_mix:
-        mixtures = read_fixed(path, *roots)
+        mixtures = read_fixed(path, *roots, most)
     else:
         mixtures = _same_category(path, args)
-    num_mix = max(map(len, mixtures))
-    if num_mix != args.num_mix:
-        raise UserError(f"{path}: expected mixtures of {args.num_mix} clips (--num_mix), found {num_mix}")
-    return mixtures[: args.num_val] if args.num_val > 0 else mixtures
+    _check_num_mix(path, max(map(len, mixtures)), args)
+    mixtures = mixtures[:most]
+    clips = list(dict.fromkeys(clip for mixture in mixtures for clip in mixture))
+    numbers = {clip: number for number, clip in enumerate(clips)}
+    return clips, [tuple(numbers[clip] for clip in mixture) for mixture in mixtures]
+
+
+def _check_num_mix(path, found, args):
+    if found != args.num_mix:
+        raise UserError(f"{path}: expected mixtures of {args.num_mix} clips (--num_mix), found {found}")
 
 
 def _same_category(path, args):
@@ -194,15 +206,12 @@ def left_out(args, dataset):
 
 def _build_fixed_dataset(args, checksums):
     """A data set of fixed mixtures; warns of those that are gone."""
-    mixtures = fixed_mixtures(args)
-    clips = list(dict.fromkeys(clip for mixture in mixtures for clip in mixture))
-    numbers = {clip: number for number, clip in enumerate(clips)}
-    mixtures = [tuple(numbers[clip] for clip in mixture) for mixture in mixtures]
+    clips, mixtures = _fixed_mixtures(args)
     dataset = MUSICMixDataset(
         clips, build_sampling(args), train=False, seed=args.seed, mixtures=mixtures, checksums=checksums
     )
-    gone = [clip.name for clip in clips if not clip.num_frames]
-    if gone:
+    if dataset.gone:
+        gone = [clip.name for clip in clips if not clip.num_frames]
         logger.warning(
             "%s: %d of %d mixtures are left out: %d clips are gone, e.g. %s",
             *(path_val(args), len(dataset.gone), len(dataset), len(gone), ", ".join(gone[:NUM_NAMED])),

@@ -1,6 +1,6 @@
 """Which clips may be mixed with those picked so far; draws one of them in the same time for any list."""
 
-import functools
+from bisect import bisect_right
 from typing import NamedTuple
 
 import numpy as np
@@ -45,11 +45,9 @@ class Partners:
 
     def __init__(self, clips, pairs, sets=None):
         self.count = len(clips)
-        labels = getattr(clips, "labels", None) or functools.partial(_labels, clips)
-        self.kinds = {
-            kind: _group_sets(sets, self.count) if sets and kind == "category" else _group(labels(kind))
-            for kind in KINDS[pairs]
-        }
+        self.kinds = {kind: _group(_labels(clips, kind)) for kind in KINDS[pairs]}
+        if sets and "category" in self.kinds:
+            self.kinds["category"] = _group_sets(sets, self.count)
         self.has_sets = any(kind.places is not None for kind in self.kinds.values())
 
     def num_labels(self):
@@ -82,24 +80,27 @@ class Partners:
         return int(rng.choice(allowed)) if len(allowed) else None
 
     def _barred(self, picked, failed):
-        """Sorted arrays without common numbers: the clips that may not be drawn."""
-        arrays, single = [], np.array(failed, np.int64)
+        """Sorted sequences without common numbers: the clips that may not be drawn."""
         kinds = list(self.kinds.values())
-        if kinds:
-            arrays = [kinds[0].members(label) for label in {kinds[0].labels[number] for number in picked}]
+        if not kinds:
+            return [sorted({*failed})]
+        first, labels = kinds[0], {int(kinds[0].labels[number]) for number in picked}
+        single = {*failed}
         for kind in kinds[1:]:  # videos: few clips each
-            members = [kind.members(label) for label in {kind.labels[number] for number in picked}]
-            single = np.concatenate([single, *members])
-        if kinds:
-            single = single[~np.isin(kinds[0].labels[single], kinds[0].labels[picked])]
-        return [*arrays, np.unique(single)]
+            for label in {int(kind.labels[number]) for number in picked}:
+                single.update(kind.members(label).tolist())
+        return [
+            *(memoryview(first.members(label)) for label in labels),
+            sorted(number for number in single if int(first.labels[number]) not in labels),
+        ]
 
     def _find(self, rank, barred):
         """The number of the clip that has `rank` allowed clips before it: by bisection."""
         low, high = rank, self.count - 1
         while low < high:
             middle = (low + high) // 2
-            before = sum(int(numbers.searchsorted(middle, side="right")) for numbers in barred)
+            # Not numpy's searchsorted, which first converts all of an int32 array for a Python number.
+            before = sum(bisect_right(numbers, middle) for numbers in barred)
             if middle + 1 - before > rank:
                 high = middle
             else:
@@ -107,8 +108,19 @@ class Partners:
         return low
 
 
+def group_by(clips, kind):
+    """The sorted numbers of the clips of each category or video, in the order in which these first appear.
+
+    clips: a list of `dataset.index.Clip` or a `ClipTable`; kind: "category" or "video".
+    """
+    group = _group(_labels(clips, kind))
+    return [group.members(label) for label in range(len(group.starts) - 1)]
+
+
 def _labels(clips, kind):
     """int32 [clips]: a number for each label, from 0, in the order in which they first appear."""
+    if hasattr(clips, "labels"):
+        return clips.labels(kind)
     known = {}
     labels = (clip.category if kind == "category" else clip.video for clip in clips)
     return np.fromiter((known.setdefault(label, len(known)) for label in labels), np.int32, len(clips))

@@ -71,9 +71,9 @@ def _content(args, dataset):
     return {
         "version": VERSION,
         "options": {option: getattr(args, option) for option in OPTIONS},
-        "clips": dataset.clips,
+        "clips": list(dataset.clips),
         "sounds": [_checksum(clip.path_audio) for clip in dataset.clips],
-        "mixtures": dataset.mixtures,
+        "mixtures": dataset.mixtures and list(dataset.mixtures),
     }
 
 

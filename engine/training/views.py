@@ -79,10 +79,11 @@ def _check_size(features, num_clips):
     """Raise UserError if the features of all clips are too large; `features`: of one clip, a row per view."""
     size = features.nbytes * num_clips
     if size > MAX_BYTES:
+        most = len(features) * MAX_BYTES // size
+        choice = f"choose {most} or fewer; 0 computes" if most else "choose 0, which computes"
         raise UserError(
             f"--num_views {len(features)}: features of {num_clips} clips need {size / 2**30:.1f} GiB, more "
-            f"than {MAX_BYTES / 2**30:.0f}: choose {len(features) * MAX_BYTES // size} or fewer; 0 computes "
-            "them at every step, and --views_dir keeps them on disk"
+            f"than {MAX_BYTES / 2**30:.0f}: {choice} them at every step, or keep them on disk: --views_dir"
         )
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from dataset.index import Clip, read_index, write_index
 from dataset.indexing import table
-from dataset.indexing.table import ClipTable, open_index
+from dataset.indexing.table import ClipTable, fingerprint, open_index, tally
 from utils import UserError
 
 ODD_NAMES = [
@@ -106,3 +106,17 @@ def test_only_long_lists_become_tables(tmp_path, monkeypatch):
     assert list(open_index(path)) == clips
     with pytest.raises(UserError, match="no index file"):
         open_index(str(tmp_path / "missing.csv"))
+
+
+def test_what_a_table_contains_is_what_the_list_contains(tmp_path):
+    path = str(tmp_path / "list.csv")
+    clips = make_index(path)
+    assert tally(ClipTable(path)) == tally(clips)
+
+
+def test_the_same_clips_have_one_fingerprint(tmp_path):
+    paths = [str(tmp_path / name) for name in ("one.csv", "same.csv", "other.csv")]
+    for path, count in zip(paths, (40, 40, 41), strict=True):
+        make_index(path, count)
+    for one, same, other in (map(ClipTable, paths), map(read_index, paths)):
+        assert fingerprint(one) == fingerprint(same) != fingerprint(other)

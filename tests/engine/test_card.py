@@ -10,6 +10,7 @@ import pytest
 import main
 from arguments import changed_options, parse_args
 from dataset.index import Clip
+from dataset.indexing.table import tally
 from engine import card
 from engine.card import Card, card_summary, code_version, update_scores, write_card
 from engine.options import run_folder, training_options
@@ -24,7 +25,8 @@ def make_card(folder, categories=("flute", "flute", "tuba"), minutes=2, more=(),
     args = small_args(*more)
     clips = [Clip(f"a/{name}/{n}.wav", "f", minutes * 60 * 8) for n, name in enumerate(categories)]
     changed = changed_options(args)
-    return Card(str(folder), training_options(args), args.preset, changed, clips, clips[-1:], version)
+    options, train, val = training_options(args), tally(clips), tally(clips[-1:])
+    return Card(str(folder), options, args.preset, changed, train, val, version)
 
 
 def text_of(folder):

@@ -11,6 +11,7 @@ from dataset.index import Clip
 from dataset.music import MUSICMixDataset, Sampling
 from engine.categories import (
     FILE_CATEGORIES,
+    MAX_ALL,
     MAX_CLIPS,
     clip_features,
     name_sources,
@@ -78,6 +79,8 @@ def test_the_first_clips_of_each_category_are_looked_at():
     assert pick_clips(clips("a", "b", "c", "a")) == []
     assert pick_clips(clips("a", "a")) == []
     assert pick_clips(clips(*"ab" * (MAX_CLIPS + 9))) == list(range(2 * MAX_CLIPS))
+    many = clips(*[str(n) for n in range(MAX_ALL // 10)] * 40)
+    assert pick_clips(many) == list(range(MAX_ALL))  # ten of each
 
 
 def test_the_file_keeps_everything(tmp_path):

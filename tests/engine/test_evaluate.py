@@ -17,6 +17,8 @@ from arguments import parse_args
 from dataset.audio import read_window
 from dataset.frames import read_clip
 from dataset.index import Clip, write_index, write_mixtures
+from dataset.indexing import table
+from dataset.indexing.mixture_table import MixtureTable
 from engine.evaluation.metrics import SCORES
 from engine.evaluation.report import summary_line, write_metrics, write_page
 from engine.evaluation.results import Result
@@ -230,6 +232,21 @@ def test_a_fixed_mixture_whose_clip_is_gone_is_counted(tree, tmp_path):
     assert list(evaluator.failures.reasons) == ["violin/gone"]
 
 
+def test_a_long_list_of_mixtures_gives_what_a_short_one_gives(mixtures, monkeypatch):
+    args = small_args("--list_val_mix", mixtures[0])
+    short = list(build_val_loader(args))
+    monkeypatch.setattr(table, "MANY", 1)
+    loader = build_val_loader(args)
+    assert isinstance(loader.dataset.mixtures, MixtureTable)
+    long = list(loader)
+    assert [batch["info"] for batch in long] == [batch["info"] for batch in short]
+    for one, other in zip(long, short, strict=True):
+        assert torch.equal(one["mix"], other["mix"])
+        assert torch.equal(one["frames"], other["frames"])
+    with pytest.raises(UserError, match=r"mix\.csv: expected mixtures of 3 clips \(--num_mix\), found 2"):
+        build_val_loader(small_args("--list_val_mix", mixtures[0], "--num_mix", "3"))
+
+
 def test_mixtures_of_another_number_are_refused(mixtures):
     with pytest.raises(UserError, match=r"mix\.csv: expected mixtures of 3 clips \(--num_mix\), found 2"):
         build_val_loader(small_args("--list_val_mix", mixtures[0], "--num_mix", "3"))
@@ -260,14 +277,11 @@ def test_both_modes_evaluate_the_fixed_mixtures(tree, mixtures, tmp_path, monkey
 
 
 @pytest.mark.parametrize("shared", [0, 7])
-def test_training_warns_once_of_videos_that_are_evaluated_too(tmp_path, caplog, shared):
+def test_training_warns_once_of_videos_that_are_evaluated_too(caplog, shared):
     clips = [Clip(f"audio/flute/{n:02d}.wav", f"frames/flute/{n:02d}", 200) for n in range(20)]
     other = [clip._replace(path_audio=clip.path_audio.replace("flute", "tuba")) for clip in clips[:shared]]
-    write_index(tmp_path / "train.csv", clips[:10])
-    write_index(tmp_path / "val.csv", clips[10:] + other)
-    main.warn_of_shared_ids(
-        parse_args(["--list_train", f"{tmp_path}/train.csv", "--list_val", f"{tmp_path}/val.csv"])
-    )
+    args = parse_args(["--list_train", "train.csv", "--list_val", "val.csv"])
+    main.warn_of_shared_ids(args, clips[:10], clips[10:] + other)
     messages = [record.message for record in caplog.records]
     assert len(messages) == bool(shared)
     assert not shared or "val.csv share 7 videos, e.g. 00, 01, 02, 03, 04:" in messages[0]
