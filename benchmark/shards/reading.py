@@ -12,6 +12,7 @@ from PIL import Image
 from dataset.index import Clip, path_frame, read_index, write_index
 from dataset.music import MUSICMixDataset, Sampling
 from dataset.shards import __main__ as shards
+from engine.machine.memory import keep_memory
 from utils import progress
 
 RATE, FPS, SECONDS = 11025, 8, 10  # of the clips that are made
@@ -31,6 +32,7 @@ def measure(count, work):
     lists = _make(count, work)
     lines = [f"{count} clips of {SECONDS} s with {SECONDS * FPS} frames"]
     data = {}
+    keep_memory()  # as main.py
     _open(lists["folders"])[1]  # loads libraries
     lines.append(f"a cold cache has been emptied of {_forget(work)}")
     for name, path in lists.items():
