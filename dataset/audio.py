@@ -63,7 +63,7 @@ def _open_sound(stream):
     if not (stream.size if in_shard else os.fstat(stream.fileno()).st_size):
         raise UserError("the file is empty")
     # Open by descriptor, so that the format comes from the content, not the name.
-    file = soundfile.SoundFile(stream if in_shard else stream.fileno(), closefd=False)
+    file = _open_member(stream) if in_shard else soundfile.SoundFile(stream.fileno(), closefd=False)
     if file.format != "MP3" or _tells_length(stream.name):
         return file
     # libsndfile estimates the length from the first packet's bit rate and stops there: far too early if the
@@ -76,6 +76,19 @@ def _open_sound(stream):
     if len(data) >= limits.FFMPEG_PIPE_BYTES:
         raise UserError("has no length and is too long to be decoded (SOP_FFMPEG_PIPE_BYTES)")
     return soundfile.SoundFile(io.BytesIO(data))
+
+
+def _open_member(member):
+    """Open a sound in a shard: by descriptor if it is a wav file that states its size.
+
+    libsndfile ends there. Otherwise it calls Python for every few bytes: a fifth of the time of a window.
+    """
+    handle = member.handle() if member.name.endswith(".wav") else None
+    if handle is not None:
+        stated = os.pread(handle, 8, member.offset)[4:]
+        if int.from_bytes(stated, "little") + 8 == member.size:
+            return soundfile.SoundFile(handle, closefd=False)
+    return soundfile.SoundFile(member, closefd=False)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 import limits
 from dataset.index import path_frame
-from dataset.shards.read import is_folder, open_media
+from dataset.shards.read import is_folder, open_media, read_media
 from utils import UserError
 
 OVERSIZE = 1.1  # in training, frames are resized to this multiple of the crop's size
@@ -125,8 +125,7 @@ def _decode_jpeg(path, side):
 
     Raises ValueError for damaged files, OSError or _LeftToPil for all that is better left to PIL.
     """
-    with open_media(path) as file:
-        data = file.read()
+    data = read_media(path)
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError as error:  # perhaps another format

@@ -17,8 +17,7 @@ from dataset.shards.members import JPEG, PICTURE, WEBP, Members, check_index, pa
 from media import open_regular
 from utils import UserError
 
-MEMBER = re.compile(r"(.+?\.tar)/(.+)", re.DOTALL)
-FRAME = re.compile(r"/([0-9]+\.jpg)\Z")
+MEMBER = re.compile(r"(.+?\.tar)/(?:(.+)/([0-9]+\.jpg)|(.+))", re.DOTALL)  # shard, clip and frame, or name
 SERVERS = "http://", "https://", "s3://"
 MAX_OPEN = 128  # shards that a process keeps open; each has two file descriptors
 
@@ -31,10 +30,16 @@ def open_media(path):
     shard, name = _locate(path)
     if shard is None:
         return open_regular(path)
-    found = _find(shard, name)
-    if found is None:
-        raise FileNotFoundError(errno.ENOENT, f"no member {name} in the shard", os.fspath(path))
-    return Member(os.fspath(path), shard.read_at, *found)
+    return Member(os.fspath(path), shard, *_find_there(shard, name, path))
+
+
+def read_media(path):
+    """The bytes of a file of a clip. Raises as `open_media` does."""
+    shard, name = _locate(path)
+    if shard is None:
+        with open_regular(path) as file:
+            return file.read()
+    return shard.read_at(*_find_there(shard, name, path))
 
 
 def is_file(path):
@@ -68,14 +73,16 @@ def path_on_disk(path):
 
 
 class Member(io.RawIOBase):
-    """A part of a shard as a file for reading; `name` is its path, `size` its length in bytes.
+    """A part of a shard as a file for reading; `name` is its path.
 
-    libsndfile and PIL cannot pass on errors of `readinto`: it returns nothing then, and `close` raises.
+    offset: where it starts in the shard; size: its length; both in bytes. libsndfile and PIL cannot pass on
+    errors of `readinto`: it returns nothing then, and `close` raises.
     """
 
-    def __init__(self, name, read_at, offset, size):
-        self.name, self.size = name, size
-        self._read_at, self._offset, self._position, self._error = read_at, offset, 0, None
+    def __init__(self, name, shard, offset, size):
+        self.name, self.offset, self.size = name, offset, size
+        self._shard, self._position, self._error = shard, 0, None
+        self._handle = None
 
     def readable(self):
         """True."""
@@ -109,18 +116,39 @@ class Member(io.RawIOBase):
         """All bytes from the position on."""
         return self._take(self.size)
 
+    def handle(self):
+        """A descriptor of the shard at the member's start, until `close`; None if the shard is on a server.
+
+        It does not end where the member does. Raises OSError.
+        """
+        if self._handle is None:
+            self._handle = self._shard.reopen()
+            if self._handle is not None:
+                os.lseek(self._handle, self.offset, os.SEEK_SET)
+        return self._handle
+
     def close(self):
         """Raise the error that ended a `readinto`, if there was one."""
         super().close()
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            os.close(handle)
         error, self._error = self._error, None
         if error:
             raise error
 
     def _take(self, count):
         count = max(0, min(count, self.size - self._position))
-        data = self._read_at(self._offset + self._position, count) if count else b""
+        data = self._shard.read_at(self.offset + self._position, count) if count else b""
         self._position += len(data)
         return data
+
+
+def _find_there(shard, name, path):
+    found = _find(shard, name)
+    if found is None:
+        raise FileNotFoundError(errno.ENOENT, f"no member {name} in the shard", os.fspath(path))
+    return found
 
 
 def _find(shard, name):
@@ -139,8 +167,8 @@ def _locate(path, missing_ok=False):
     member = MEMBER.fullmatch(os.fspath(path))
     if member is None:
         return None, None
-    path_shard, name = member.groups()
-    name = FRAME.sub(r".\1", name)
+    path_shard, clip, frame, name = member.groups()
+    name = name or f"{clip}.{frame}"
     if path_shard.startswith(SERVERS):
         return _open_remote(path_shard), name
     try:
@@ -167,8 +195,9 @@ def _state(status):
 class _LocalShard:
     """A shard on disk, open until nothing refers to it."""
 
-    def __init__(self, path, size):
-        self.path, self.members = path, Members(path)
+    def __init__(self, path, state):
+        self.path, self.members, self._state = path, Members(path), state
+        _, size, _ = state
         if self.members.size != size:
             raise UserError(
                 f"{path}: {size} bytes, expected {self.members.size} by its index: copy both again, or index "
@@ -177,6 +206,14 @@ class _LocalShard:
         with open_regular(path) as file:
             self._handle = os.dup(file.fileno())
         weakref.finalize(self, os.close, self._handle)
+
+    def reopen(self):
+        """Another descriptor of the file; None if it has been replaced. Raises OSError."""
+        handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        if _state(os.fstat(handle)) == self._state:
+            return handle
+        os.close(handle)
+        return None
 
     def read_at(self, offset, count):
         """Exactly `count` bytes from `offset` on. Raises OSError."""
@@ -193,8 +230,7 @@ class _LocalShard:
 @functools.lru_cache(MAX_OPEN)
 def _open_local(path, state, state_index):
     """The shard in a file; other states of the file or its index are another shard."""
-    _, size, _ = state
-    return _LocalShard(path, size)
+    return _LocalShard(path, state)
 
 
 @functools.lru_cache(MAX_OPEN)

@@ -36,6 +36,10 @@ class RemoteShard:
             self._retry(path_index(url), lambda: self._fetch_index(path))
         self.members = Members(url, path)
 
+    @staticmethod
+    def reopen():
+        """None: there is no file."""
+
     def read_at(self, offset, count):
         """Exactly `count` bytes from `offset` on."""
         parts, end = [], offset + count

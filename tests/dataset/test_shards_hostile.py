@@ -1,17 +1,21 @@
 """Shards that cannot be used: hostile members, indexes that do not fit, damage."""
 
+import contextlib
 import io
 import os
 import shutil
+import struct
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from dataset.audio import read_window
 from dataset.frames import read_clip
 from dataset.shards.members import list_members, path_index, write_members
+from dataset.shards.read import Member
 from tests.conftest import RATE
 from tests.dataset.packing import read_all
 from utils import UserError
@@ -123,5 +127,62 @@ def test_a_shard_that_shrinks_while_it_is_open_is_an_error(shards, tmp_path, use
     inside = f"{tmp_path}/{os.path.basename(shard)}/{clip.name}"
     read_window(f"{inside}.wav", 10, 100, RATE)
     monkeypatch.setattr(os, "pread", lambda *_: b"")
+    monkeypatch.setattr(Member, "handle", lambda _: None)
     with pytest.raises(UserError, match="the shard is truncated"):
         read_window(f"{inside}.wav", 10, 100, RATE) if use == "sound" else read_clip(inside, [1], 32)
+
+
+def sound_bytes(subtype="PCM_16", before=b"", after=b""):
+    """A wav file of one second of noise, with more bytes before and after the samples."""
+    out = io.BytesIO()
+    soundfile.write(out, np.random.default_rng(1).uniform(-0.1, 0.1, RATE), RATE, subtype, format="WAV")
+    data = out.getvalue()
+    at = data.index(b"data")
+    data = data[:at] + before + data[at:] + after
+    return with_size(data, len(data) - 8, b"RIFF")
+
+
+def with_size(data, size, chunk=b"data"):
+    """A wav file that says that a chunk of it has `size` bytes."""
+    at = data.index(chunk) + 4
+    return data[:at] + struct.pack("<I", size) + data[at + 4 :]
+
+
+LIST = b"LIST" + struct.pack("<I", 26) + b"INFOISFT" + b"\x0e\0\0\0of some one \0\0"
+
+
+@pytest.mark.parametrize(
+    ("data", "in_place"),
+    [
+        (sound_bytes(), True),
+        (sound_bytes(before=LIST), True),
+        (sound_bytes(after=LIST), True),
+        (sound_bytes(after=bytes(-len(sound_bytes()) % 512)), True),  # the next member follows at once
+        (sound_bytes() + LIST, False),
+        (sound_bytes()[:-1000], False),
+        (sound_bytes(before=LIST)[:-20], False),  # by less than the chunk
+        (with_size(sound_bytes(), 10**6), True),
+        (with_size(sound_bytes(), 0xFFFFFFFF), True),
+        (with_size(sound_bytes(), 0), True),
+        (with_size(sound_bytes(), 0, b"RIFF"), False),
+        (with_size(sound_bytes(), 0xFFFFFFFF, b"RIFF"), False),
+        (sound_bytes("FLOAT"), True),
+        (sound_bytes("MS_ADPCM"), True),
+        (sound_bytes("MS_ADPCM")[:-300], False),
+    ],
+)
+def test_wav_files_in_shards_end_where_they_do_in_folders(tmp_path, monkeypatch, data, in_place):
+    loud = sound_bytes()[:44] + b"\x70" * 4 * RATE  # would be heard
+    shard = tar_of(tmp_path / "a.tar", ({"name": "data/x.wav"}, data), ({"name": "data/y.wav"}, loud))
+    write_members(shard)
+    path = tmp_path / "x.wav"
+    path.write_bytes(data)
+    calls, readinto = [], Member.readinto
+    monkeypatch.setattr(Member, "readinto", lambda *args: calls.append(1) or readinto(*args))
+    for centre, count in ((0.5, 4000), (0.9, 4000), (0.5, 3 * RATE)):
+        found, expected = [], []
+        for source, waves in ((f"{shard}/data/x.wav", found), (str(path), expected)):
+            with contextlib.suppress(UserError):
+                waves.append(read_window(source, centre, count, RATE))
+        np.testing.assert_array_equal(found, expected)
+    assert bool(calls) != in_place
