@@ -145,9 +145,10 @@ def build_val_loader(args):
 def _build_dataset(path, args, **options):
     try:
         clips = open_index(path)
-        labels = (
-            clips.label_sets if isinstance(clips, ClipTable) else label_sets(clips, read_labels(beside(path)))
-        )
+        if isinstance(clips, ClipTable):
+            labels = clips.label_sets
+        else:
+            labels = label_sets(clips, read_labels(beside(path), {clip.id for clip in clips}))
         return MUSICMixDataset(clips, build_sampling(args), seed=args.seed, labels=labels, **options)
     except UserError as error:
         message = str(error)

@@ -28,8 +28,11 @@ def beside(path):
     return os.path.join(os.path.dirname(os.path.normpath(path)), FILE_LABELS)
 
 
-def read_labels(path):
-    """The table {id of a clip: Entry}, {} without a file. Raises UserError, naming the line, if malformed."""
+def read_labels(path, ids=None):
+    """The table {id of a clip: Entry} of the clips `ids`, None: all; {} without a file.
+
+    Raises UserError, naming the line, if it is malformed.
+    """
     table = {}
     try:
         with open(path, newline="", encoding="utf-8-sig", errors=ERRORS) as file:
@@ -41,7 +44,8 @@ def read_labels(path):
             for row in reader:
                 if len(row) != len(COLUMNS):
                     raise UserError(f"{path}:{reader.line_num}: expected 3 columns, found {len(row)}")
-                table[row[0]] = Entry(tuple(filter(None, row[1].split(SEPARATOR))), row[2])
+                if ids is None or row[0] in ids:
+                    table[row[0]] = Entry(tuple(filter(None, row[1].split(SEPARATOR))), row[2])
     except FileNotFoundError:
         return {}
     except (csv.Error, OSError) as error:

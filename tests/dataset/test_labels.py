@@ -32,6 +32,7 @@ def test_entries_come_back_and_are_added_to(tmp_path):
     assert not (tmp_path / "labels.csv").exists()
     add_labels(path, TABLE)
     assert read_labels(path) == TABLE
+    assert read_labels(path, {"a", "other"}) == {"a": TABLE["a"]}
     add_labels(path, {"b": Entry(("y",), ""), "e": Entry(("z",), "val")})
     assert read_labels(path) == TABLE | {"b": Entry(("y",), ""), "e": Entry(("z",), "val")}
 
