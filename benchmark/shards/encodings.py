@@ -120,7 +120,7 @@ def _evaluate(run, path_list, work):
         run, os.path.join(ckpt, name), ignore=shutil.ignore_patterns("visualization", "tensorboard")
     )
     command = [sys.executable, "main.py", "--mode", "eval", "--ckpt", ckpt, "--id", name]
-    command += ["--list_val", path_list, "--num_vis", "0"]
+    command += ["--list_val", path_list, "--list_val_mix", "", "--num_vis", "0"]
     done = subprocess.run(command, capture_output=True, text=True)
     try:
         if done.returncode:

@@ -1,13 +1,16 @@
 """The benchmark of shards: encodings and reading."""
 
 import os
+import subprocess
 
 import pytest
 
+from arguments import parse_args
 from benchmark.shards import __main__ as command
 from benchmark.shards import encodings, reading
 from benchmark.shards.encodings import Variant
 from dataset.index import write_index
+from utils import save_json
 
 
 def test_encodings_are_compared_with_the_first(tree, tmp_path, monkeypatch):
@@ -28,6 +31,21 @@ def test_encodings_are_compared_with_the_first(tree, tmp_path, monkeypatch):
     assert lines[0].startswith("| encoding | KB sound |")
     assert lines[3].startswith("| small |")
     assert lines[3].endswith("| 5.50 | +0.50 |")
+
+
+def test_a_run_is_evaluated_on_the_encoded_clips_not_on_its_mixture_list(tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    run.mkdir()
+    save_json(run / "options.json", {"list_val_mix": "mixtures.csv"})
+
+    def fake(command, **_):
+        args = vars(parse_args([*command[2:], "--num_gpus", "0"]))
+        assert (args["list_val"], args["list_val_mix"]) == ("encoded.csv", "")
+        save_json(os.path.join(args["ckpt"], "run", "metrics.json"), {"sdr": 3.5})
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", fake)
+    assert encodings._evaluate(str(run), "encoded.csv", str(tmp_path / "work"))[0] == 3.5
 
 
 def test_folders_and_shards_are_read_in_turn(tmp_path, monkeypatch):
