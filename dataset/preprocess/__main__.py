@@ -48,7 +48,8 @@ def convert_all(root, out, jobs, settings=None, shard=(1, 1)):
     targets, failures = _targets(names, out)
     results = {}
     add_labels(os.path.join(out, FILE_LABELS), read_labels(os.path.join(root, FILE_LABELS)))
-    with Ledger(ledger_path(out, shard), COLUMNS) as ledger, _staging(out, shard) as staging:
+    tag = "all" if shard == (1, 1) else "{}of{}".format(*shard)
+    with Ledger(ledger_path(out, shard), COLUMNS) as ledger, _staging(out, tag) as staging:
         for name, reason in failures.items():
             ledger.record(video=name, state=FAILED, reason=reason, frames="", seconds="")
         tasks = {
@@ -98,9 +99,11 @@ def _size(path):
 
 
 @contextlib.contextmanager
-def _staging(out, shard):
-    """A hidden folder for work in progress. Leftovers of killed runs are removed; the ledger is locked."""
-    tag = "all" if shard == (1, 1) else "{}of{}".format(*shard)
+def _staging(out, tag):
+    """A hidden folder for work in progress. Leftovers of killed runs of the same part are removed.
+
+    tag: of the part, whose ledger is locked.
+    """
     start = f".preprocess-{tag}-"
     # A killed run's ffmpeg may still be writing; it stops once its folder is gone.
     with tempfile.TemporaryDirectory(dir=out, prefix=start) as folder:
@@ -192,7 +195,7 @@ def _pack(args, settings):
     names = [name for name in find_videos(args.videos) if part_of(name, count) == part]
     targets, failures = _targets(names, "")
     tag = "" if args.shard == (1, 1) else "{}of{}".format(*args.shard)
-    staging = _staging(args.out, f"-pack{tag}")
+    staging = _staging(args.out, f"pack-{tag or 'all'}")
     shards = os.path.join(args.out, "shards")
     add_labels(os.path.join(shards, FILE_LABELS), read_labels(os.path.join(args.videos, FILE_LABELS)))
     where = args.videos, targets | failures, staging, shards

@@ -89,6 +89,22 @@ def test_parts_and_index_files_of_shards(videos, tmp_path, capsys):
     assert all(read_all(clip.path_audio)[:4] == b"fLaC" for clip in train + val)
 
 
+def test_parts_at_the_same_time_keep_their_hands_off_each_other(videos, monkeypatch):
+    folders = []
+
+    def pack(*parts):
+        with parts[2] as folder:  # the staging folder
+            folders.append(folder)
+            if len(folders) < 3:
+                run(videos, "--pack", f"--shard={len(folders) + 1}/3")
+            assert os.path.isdir(folder)
+        return {}, 0
+
+    monkeypatch.setattr(preprocess, "pack_videos", pack)
+    assert run(videos, "--pack", "--shard=1/3") == 0
+    assert len(set(folders)) == 3
+
+
 def test_no_shards_are_one_line(tmp_path, capsys):
     with pytest.raises(SystemExit):
         create_index_files.main([f"--shards={tmp_path}/none"])
