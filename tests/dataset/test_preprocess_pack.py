@@ -91,6 +91,7 @@ def test_parts_and_index_files_of_shards(videos, tmp_path, capsys):
 
 def test_parts_at_the_same_time_keep_their_hands_off_each_other(videos, monkeypatch):
     folders = []
+    (videos.parent / "data").mkdir()
 
     def pack(*parts):
         with parts[2] as folder:  # the staging folder
