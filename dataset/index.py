@@ -121,17 +121,24 @@ def read_rows(path, what="index file", most=None):
 
 def iterate_rows(path, what="index file"):
     """Yield the rows of a table one by one; see `read_rows`."""
-    count = 0
     try:
         with open(path, newline="", encoding="utf-8-sig", errors=ERRORS) as file:
-            reader = csv.reader(file)
-            for row in filter(None, reader):
-                count += 1
-                yield f"{path}:{reader.line_num}", row
+            yield from parse_rows(path, file, what)
     except FileNotFoundError:
         raise UserError(f"no {what} {path}: make one with `python create_index_files.py`") from None
-    except (csv.Error, OSError) as error:
-        raise UserError(f"{path}: cannot be read as a table: {error}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read as a table: {error.strerror}") from None
+
+
+def parse_rows(path, lines, what="index file"):
+    """Yield the rows of the lines of the table `path`; see `read_rows`."""
+    count, reader = 0, csv.reader(lines)
+    try:
+        for row in filter(None, reader):
+            count += 1
+            yield f"{path}:{reader.line_num}", row
+    except csv.Error as error:
+        raise UserError(f"{path}:{reader.line_num}: cannot be read as a table: {error}") from None
     if not count:
         raise UserError(f"{path}: the {what} is empty")
 

@@ -1,7 +1,7 @@
 """Mixture lists of any length, as `dataset.indexing.table` does it for index files.
 
-The different clips of a list become an index file, and the mixtures an array of their numbers, both in the
-folder `<mixture list>.columns`.
+The different clips of a list become an index file, and the mixtures an array of their numbers, see
+`dataset.indexing.columns`.
 """
 
 import os
@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from dataset.index import iterate_rows, parse_clips, size_of_mixtures, write_index
-from dataset.indexing.table import SUFFIX, ClipTable, is_stamped, replacing_folder, stamp_of, write_stamp
+from dataset.indexing.columns import open_columns
+from dataset.indexing.table import ClipTable
 from utils import UserError
 
 FILE_CLIPS, FILE_NUMBERS = "clips.csv", "mixtures.npy"
@@ -26,20 +27,7 @@ class MixtureTable(Sequence):
 
     def __init__(self, path):
         self.path = path
-        folder, stamp = path + SUFFIX, stamp_of(path)
-        if not self._open(folder, stamp):
-            _build(path, folder, stamp)
-            self._open(folder, stamp)
-
-    def _open(self, folder, stamp):
-        """Whether the folder has the clips and mixtures of the list."""
-        try:
-            self._numbers = np.asarray(np.load(os.path.join(folder, FILE_NUMBERS), mmap_mode="r"))
-            self.clips = ClipTable(os.path.join(folder, FILE_CLIPS))
-        except (OSError, ValueError, UserError):
-            return False
-        whole = self._numbers.ndim == 2 and self._numbers.max() == len(self.clips) - 1
-        return whole and is_stamped(folder, stamp)
+        self.clips, self._numbers = open_columns(path, _load, lambda folder: _build(path, folder))
 
     def __len__(self):
         return len(self._numbers)
@@ -55,13 +43,22 @@ class MixtureTable(Sequence):
         self.__init__(state["path"])
 
 
-def _build(path, folder, stamp):
-    """Write the clips and mixtures of a list; several processes may do it at the same time."""
+def _load(folder):
+    """(clips, their numbers in the mixtures [mixtures, N]); None if they are missing or damaged."""
+    try:
+        numbers = np.asarray(np.load(os.path.join(folder, FILE_NUMBERS), mmap_mode="r"))
+        clips = ClipTable(os.path.join(folder, FILE_CLIPS))
+        return (clips, numbers) if numbers.ndim == 2 and numbers.max() == len(clips) - 1 else None
+    except (OSError, ValueError, EOFError, UserError):
+        return None
+
+
+def _build(path, folder):
     numbers, known, num_mix = array("i"), {}, 0
     for where, row in iterate_rows(path, "mixture list"):
         num_mix = num_mix or size_of_mixtures(row)
         numbers.extend(known.setdefault(clip, len(known)) for clip in parse_clips(where, row, num_mix))
-    with replacing_folder(folder, path) as temporary:
-        np.save(os.path.join(temporary, FILE_NUMBERS), np.array(numbers, np.int32).reshape(-1, num_mix))
-        write_index(os.path.join(temporary, FILE_CLIPS), known)
-        write_stamp(temporary, stamp)
+    np.save(os.path.join(folder, FILE_NUMBERS), np.array(numbers, np.int32).reshape(-1, num_mix))
+    path_clips = os.path.join(folder, FILE_CLIPS)
+    write_index(path_clips, known)
+    ClipTable(path_clips)  # builds its columns, too

@@ -1,34 +1,30 @@
 """Index files of any length: rows stay in the file, and numpy arrays beside it say where they are.
 
-`open_index` builds these arrays once, in the folder `<index file>.columns`. They are memory-mapped, so that
-all loader processes share them, and built again when the file changes.
+`open_index` builds these arrays once, see `dataset.indexing.columns`. They are memory-mapped, so that all
+loader processes share them.
 """
 
-import contextlib
 import csv
 import hashlib
 import io
 import mmap
 import os
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from dataset.index import ERRORS, iterate_rows, parse_clips, read_index, video_of
+from dataset.index import ERRORS, parse_clips, parse_rows, read_index, video_of
+from dataset.indexing.columns import open_columns
 from dataset.indexing.labels import beside, read_labels
 from dataset.indexing.partners import LabelSets, SetBuilder
-from utils import UserError
 
 MANY = 100_000  # rows from which on an index file is opened as a table
-SUFFIX = ".columns"
 COLUMNS = {"starts": np.int64, "num_frames": np.int32, "categories": np.int32, "videos": np.int32}
 SETS = {"label_starts": np.int64, "label_values": np.int32}  # see `LabelSets`; NO_SETS without `labels.csv`
 NO_SETS = LabelSets(np.zeros(1), np.zeros(1))  # empty files cannot be mapped
-STAMP = "stamp"  # column of size and time of change of the file, and of `labels.csv` beside it
+BLOCK = 4096  # rows that are read at a time
 BOM = b"\xef\xbb\xbf"
 
 
@@ -58,19 +54,9 @@ class ClipTable(Sequence):
 
     def __init__(self, path):
         self.path = path
-        self._open()
-
-    def _open(self):
-        stamp = stamp_of(self.path)
-        folder = self.path + SUFFIX
-        columns = _load(folder, stamp)
-        if columns is None:
-            _build(self.path, folder, stamp)
-            columns = _load(folder, stamp)
-        self.starts, self.num_frames, self.categories, self.videos, *sets = columns
+        opened = open_columns(path, lambda folder: _load(path, folder), lambda folder: _build(path, folder))
+        self.text, self.starts, self.num_frames, self.categories, self.videos, *sets = opened
         self.label_sets = LabelSets(*sets) if len(sets[0]) == len(self.starts) else None
-        with open(self.path, "rb") as file:
-            self.text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
     def __len__(self):
         return len(self.starts) - 1
@@ -79,14 +65,17 @@ class ClipTable(Sequence):
         if isinstance(number, slice):
             return [self[n] for n in range(*number.indices(len(self)))]
         number = range(len(self))[number]  # also below 0; IndexError beyond the end
-        start, end = self.starts[number : number + 2].tolist()
-        text = self.text[start:end].decode("utf-8", ERRORS)
-        (row,) = (row for row in csv.reader(io.StringIO(text, newline="")) if row)
-        return parse_clips(self.path, row, 1)[0]
+        return self._read(number, number + 1)[0]
 
     def __iter__(self):
-        rows = iterate_rows(self.path)  # three times as fast as one clip after another
-        return (clip for where, row in rows for clip in parse_clips(where, row, 1))
+        # In blocks: three times as fast as one clip after another.
+        for first in range(0, len(self), BLOCK):
+            yield from self._read(first, min(first + BLOCK, len(self)))
+
+    def _read(self, first, end):
+        text = self.text[self.starts[first] : self.starts[end]].decode("utf-8", ERRORS)
+        rows = filter(None, csv.reader(io.StringIO(text, newline="")))
+        return [parse_clips(self.path, row, 1)[0] for row in rows]
 
     def labels(self, kind):
         """int32 [clips]: a number for each clip's category or video, from 0."""
@@ -127,70 +116,27 @@ def _count_lines(path):
         return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
 
 
-def stamp_of(path):
-    """What changes with an index file or mixture list, and with the `labels.csv` beside it."""
-    files = [os.stat(each) for each in (path, beside(path)) if os.path.exists(each)]
-    return np.array([(status.st_size, status.st_mtime_ns) for status in files], np.int64)
-
-
-def write_stamp(folder, stamp):
-    """Say in a folder of columns of which state of the file they are."""
-    np.save(os.path.join(folder, f"{STAMP}.npy"), stamp)
-
-
-def is_stamped(folder, stamp):
-    """Whether a folder has columns of that state of the file."""
-    try:
-        return np.array_equal(np.load(os.path.join(folder, f"{STAMP}.npy")), stamp)
-    except (OSError, ValueError):
-        return False
-
-
-def _load(folder, stamp):
-    """The memory-mapped columns; None if they are missing, damaged or of another state of the file."""
-    if not is_stamped(folder, stamp):
-        return None
+def _load(path, folder):
+    """The mapped text of an index file and its mapped columns; None if these are missing or damaged."""
     try:
         paths = [os.path.join(folder, f"{name}.npy") for name in COLUMNS | SETS]
         # Still mapped; elements of a memmap take ten times as long.
-        columns = [np.asarray(np.load(path, mmap_mode="r")) for path in paths]
-    except (OSError, ValueError):
+        columns = [np.asarray(np.load(each, mmap_mode="r")) for each in paths]
+        with open(path, "rb") as file:
+            text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError, EOFError):
         return None
     starts, *others, label_starts, label_values = columns
     whole = len({len(starts) - 1, *map(len, others)}) == 1
     labelled = len(label_starts) == len(starts) and label_starts[-1] == len(label_values)
-    return columns if whole and (labelled or len(label_starts) == len(label_values) == 1) else None
+    if whole and (labelled or len(label_starts) == len(label_values) == 1):
+        return [text, *columns]
+    return None
 
 
-def _build(path, folder, stamp):
-    """Write the columns of an index file; several processes may do it at the same time."""
-    columns = dict(zip(COLUMNS | SETS, _read_columns(path), strict=True))
-    with replacing_folder(folder, path) as temporary:
-        for name, values in columns.items():
-            np.save(os.path.join(temporary, f"{name}.npy"), values)
-        write_stamp(temporary, stamp)
-
-
-@contextlib.contextmanager
-def replacing_folder(folder, path):
-    """A temporary folder that takes the place of `folder` at the end, unless another process was faster.
-
-    Raises UserError if the columns of the file `path` cannot be written there.
-    """
-    temporary = None
-    try:
-        temporary = tempfile.mkdtemp(
-            prefix=f".{os.path.basename(folder)}-", dir=os.path.dirname(folder) or "."
-        )
-        yield temporary
-        shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):  # another process was faster
-            os.rename(temporary, folder)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot write the columns of {path}: {error}") from None
-    finally:
-        if temporary:
-            shutil.rmtree(temporary, ignore_errors=True)
+def _build(path, folder):
+    for name, values in zip(COLUMNS | SETS, _read_columns(path), strict=True):
+        np.save(os.path.join(folder, f"{name}.npy"), values)
 
 
 def _read_columns(path):
@@ -199,17 +145,15 @@ def _read_columns(path):
     labels, sets = _Labels(), SetBuilder(table)
     with open(path, "rb") as file:
         lines = _Lines(file)
-        reader = csv.reader(lines)
         start = lines.position
-        for row in reader:
-            if row:
-                (clip,) = parse_clips(f"{path}:{reader.line_num}", row, 1)
-                starts.append(start)
-                num_frames.append(clip.num_frames)
-                labels.add(clip)
-                if table:
-                    sets.add(clip)
+        for where, row in parse_rows(path, lines):
+            (clip,) = parse_clips(where, row, 1)
+            starts.append(start)
             start = lines.position
+            num_frames.append(clip.num_frames)
+            labels.add(clip)
+            if table:
+                sets.add(clip)
     values = (
         [*starts, start],
         num_frames,

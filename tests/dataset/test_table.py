@@ -1,7 +1,10 @@
 """Index files as tables: the same clips as in a list, from memory-mapped columns."""
 
+import errno
+import glob
 import os
 import pickle
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
@@ -66,19 +69,19 @@ def test_columns_are_built_once_and_again_when_the_file_changes(tmp_path, monkey
     assert len(ClipTable(path)) == 41
 
 
-@pytest.mark.parametrize("damage", ["missing", "short", "other bytes"])
+@pytest.mark.parametrize("damage", ["missing", "short", "empty", "other bytes"])
 def test_damaged_columns_are_replaced(tmp_path, damage):
     path = str(tmp_path / "list.csv")
     clips = make_index(path)
     ClipTable(path)
-    column = os.path.join(path + table.SUFFIX, "videos.npy")
+    (column,) = glob.glob(f"{path}.columns/*/videos.npy")
     if damage == "missing":
         os.remove(column)
     elif damage == "short":
         np.save(column, np.zeros(3, np.int32))
     else:
         with open(column, "wb") as file:
-            file.write(b"no numpy")
+            file.write(b"no numpy" if damage == "other bytes" else b"")
     assert list(ClipTable(path)) == clips
 
 
@@ -88,6 +91,87 @@ def test_a_row_that_is_no_clip_is_named(tmp_path):
     with pytest.raises(UserError, match=r"list\.csv:2: expected AUDIO_PATH"):
         ClipTable(str(path))
     assert os.listdir(tmp_path) == ["list.csv"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('a/x.wav,f/x,3\n"a/y.wav,f/y,4\n' + "z" * 140000, r":3: cannot be read as a table: field larger"),
+        ("a/x.wav,f/x,3\na\rb,f/y,4\n", r":2: (cannot be read as a table|expected AUDIO_PATH)"),
+        ("\n\n\n", r": the index file is empty"),
+    ],
+)
+def test_what_is_no_table_is_named_by_file_and_line(tmp_path, text, reason):
+    path = tmp_path / "list.csv"
+    path.write_bytes(text.encode())
+    for function in (read_index, ClipTable):
+        with pytest.raises(UserError, match=r"list\.csv" + reason):
+            function(str(path))
+    assert os.listdir(tmp_path) == ["list.csv"]
+
+
+def length_of(path):
+    """The number of clips of a table."""
+    return len(list(ClipTable(path)))
+
+
+def test_several_processes_open_a_list_for_the_first_time(tmp_path):
+    path = str(tmp_path / "list.csv")
+    with ProcessPoolExecutor(4) as pool:
+        for count in range(3000, 3010):
+            make_index(path, count)
+            assert list(pool.map(length_of, [path] * 8)) == [count] * 8
+    assert len(os.listdir(f"{path}.columns")) == 1  # those of former states are deleted
+
+
+def test_the_folder_of_columns_has_the_usual_permissions(tmp_path):
+    path = str(tmp_path / "list.csv")
+    make_index(path)
+    ClipTable(path)
+    (tmp_path / "plain").mkdir()
+    (folder,) = glob.glob(f"{path}.columns/*")
+    assert os.stat(folder).st_mode == os.stat(tmp_path / "plain").st_mode
+
+
+def test_columns_go_elsewhere_if_one_must_not_write_beside_the_list(tmp_path, monkeypatch):
+    path = str(tmp_path / "list.csv")
+    clips = make_index(path)
+    makedirs, refused = os.makedirs, []
+
+    def make(folder, **options):
+        if folder.startswith(path):
+            refused.append(folder)
+            raise PermissionError(errno.EACCES, "Permission denied")
+        makedirs(folder, **options)
+
+    monkeypatch.setattr(os, "makedirs", make)
+    monkeypatch.setenv("SOP_COLUMNS", str(tmp_path / "elsewhere"))
+    assert list(ClipTable(path)) == list(ClipTable(path)) == clips
+    assert len(refused) == 1  # built once
+    monkeypatch.setenv("SOP_COLUMNS", f"{path}/below a file")
+    with pytest.raises(
+        UserError, match=r"list\.csv: its columns cannot be written \(SOP_COLUMNS\): .*denied"
+    ):
+        ClipTable(path)
+
+
+def test_a_list_that_is_replaced_while_it_is_opened_is_opened_again(tmp_path, monkeypatch):
+    path = str(tmp_path / "list.csv")
+    make_index(path)
+    load, counts = table._load, iter([50, 60])
+
+    def load_and_replace(*parts):
+        found = load(*parts)
+        if found is not None:
+            for count in counts:
+                make_index(path, count)
+                break
+        return found
+
+    monkeypatch.setattr(table, "_load", load_and_replace)
+    found = ClipTable(path)
+    assert list(found) == read_index(path)
+    assert len(found) == 60
 
 
 def test_other_processes_map_the_same_columns(tmp_path):
