@@ -22,6 +22,7 @@ from media import run_ffmpeg
 from utils import UserError
 
 HANG_SECONDS, MAX_BYTES = 10, 1e9
+START_SECONDS = 120  # until a process begins with its first file, while others use the processor
 WORKERS = 2
 SECONDS, RATE, SIDE = 2, 11025, 64  # of sounds and videos; samples/s; pixels
 AUDIBLE_DB = 30  # signal to error; what is below differs audibly
@@ -150,15 +151,19 @@ class _Worker:
         size, now = os.path.getsize(self.log), time.monotonic()
         if size != self.size:
             self.size, self.changed = size, now
-        if not ended and now - self.changed <= HANG_SECONDS:
+        if not ended and now - self.changed <= (HANG_SECONDS if size else START_SECONDS):
             return []
         if not ended:
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
-        number = self.results()[-1]["number"]
+        what = f"ended with {os.waitstatus_to_exitcode(status)}" if ended else "hung"
+        results = self.results()
+        if not results:
+            self.pid = 0
+            return [f"a process {what} before its first file"]
+        number = results[-1]["number"]
         self.numbers = [each for each in self.numbers if each > number]
         self._start()
-        what = f"ended with {os.waitstatus_to_exitcode(status)}" if ended else "hung"
         return [f"number {number} of seed {self.seed} {what}"]
 
 
