@@ -24,6 +24,8 @@ FOLDER = os.path.join("~", ".cache", "sound-of-pixels", "shards")
 
 logger = logging.getLogger(__name__)
 
+_warned = set()  # folders on servers
+
 
 class RemoteShard:
     """A shard on a server. Raises UserError, naming it, if it or its index cannot be read."""
@@ -95,9 +97,16 @@ class RemoteShard:
                 final = isinstance(error, (FileNotFoundError, PermissionError))
                 if final or getattr(error, "status", None) in FINAL_STATUSES or number == TRIES - 1:
                     raise UserError(f"{url}: cannot be read: {reason}") from None
-                logger.debug("%s: %s: trying again", url, reason)
+                _warn(os.path.dirname(url), reason)
                 time.sleep(FIRST_WAIT * 2**number)
         raise AssertionError("the last try returns or raises")
+
+
+def _warn(folder, reason):
+    """Say once per process that requests to a folder of shards fail."""
+    level = logging.DEBUG if folder in _warned else logging.WARNING
+    logger.log(level, "%s: %s: such requests are sent again, for about 15 s each", folder, reason)
+    _warned.add(folder)
 
 
 @functools.lru_cache

@@ -120,6 +120,14 @@ def test_only_ranges_are_asked_for_and_each_of_them_once(server, shards):
     assert last - first + 1 == 1 << 16
 
 
+def test_requests_that_fail_are_told_once(server, shards, caplog):
+    server.faults = [503, 503, 503]
+    read_all(at(server, shards[1])[0].path_audio)
+    (message,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert message.startswith(f"{server.url}: ")
+    assert "503" in message
+
+
 @pytest.mark.parametrize("fault", ["dropped", "short", "late", 500, 503, 429])
 def test_faults_that_pass_change_nothing(server, shards, fault):
     clip = shards[1][1]
