@@ -85,8 +85,8 @@ def _open_member(member):
     """
     handle = member.handle() if member.name.endswith(".wav") else None
     if handle is not None:
-        stated = os.pread(handle, 8, member.offset)[4:]
-        if int.from_bytes(stated, "little") + 8 == member.size:
+        head = os.pread(handle, 8, member.offset)
+        if head == b"RIFF" + (member.size - 8).to_bytes(8, "little", signed=True)[:4]:
             return soundfile.SoundFile(handle, closefd=False)
     return soundfile.SoundFile(member, closefd=False)
 
