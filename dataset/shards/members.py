@@ -73,14 +73,17 @@ def _check(path, member, size, found):
         raise UserError(f"{path}: member {name[:100]!r}: {reason}")
 
 
-def write_members(path):
-    """Index a shard: write the array of its members beside it, atomically. Raises as `list_members`."""
-    rows = {b"": (0, os.path.getsize(path))}
-    rows |= {os.fsencode(name): where for name, where in list_members(path).items()}
+def write_members(path, path_file=None):
+    """Index a shard: write the array of its members, atomically. Raises as `list_members`.
+
+    path_file: of the index, None: beside the shard.
+    """
+    rows = {os.fsencode(name): where for name, where in list_members(path).items()}
+    rows[b""] = 0, os.path.getsize(path)
     width = max(1, *map(len, rows))
     kind = np.dtype([("name", f"S{width}"), ("offset", NUMBERS), ("length", NUMBERS)])
     values = np.array([(name, *rows[name]) for name in sorted(rows)], kind)
-    with replacing(path_index(path)) as temporary, open(temporary, "wb") as file:
+    with replacing(path_file or path_index(path)) as temporary, open(temporary, "wb") as file:
         np.save(file, values)
 
 
@@ -105,7 +108,10 @@ class Members:
             rows = np.load(path_file or path_index(path), mmap_mode="r", allow_pickle=False)
             rows = np.asarray(rows)  # still mapped; elements of a memmap take ten times as long
         except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"{path_index(path)}: cannot be read as an index: {_reason(error)}") from None
+            hint = "" if path_file else f": make it again with `python -m dataset.shards --index {path}`"
+            raise UserError(
+                f"{path_index(path)}: cannot be read as an index: {_reason(error)}{hint}"
+            ) from None
         fields = rows.dtype.fields or {}
         kinds = {name: field[0] for name, field in fields.items()}
         text = kinds.pop("name", np.dtype("V1"))
@@ -116,6 +122,14 @@ class Members:
         if not (len(rows) and self._names[0] == b""):
             raise UserError(f"{path_index(path)}: not an index: expected the shard's size first")
         self.size = int(self._lengths[0])
+
+    def check_size(self, size):
+        """Raise UserError unless the shard's file has `size` bytes by its index."""
+        if size != self.size:
+            raise UserError(
+                f"{self.path}: {size} bytes, expected {self.size} by its index: copy both again, delete both "
+                f"to pack the clips again, or index it with `python -m dataset.shards --index {self.path}`"
+            )
 
     def find(self, name):
         """(offset, length) of the member `name`, in bytes; None if there is none. Raises UserError."""

@@ -15,7 +15,6 @@ import weakref
 
 from dataset.shards.members import JPEG, PICTURE, WEBP, Members, check_index, path_index
 from media import open_regular
-from utils import UserError
 
 MEMBER = re.compile(r"(.+?\.tar)/(?:(.+)/([0-9]+\.jpg)|(.+))", re.DOTALL)  # shard, clip and frame, or name
 SERVERS = "http://", "https://", "s3://"
@@ -198,11 +197,7 @@ class _LocalShard:
     def __init__(self, path, state):
         self.path, self.members, self._state = path, Members(path), state
         _, size, _ = state
-        if self.members.size != size:
-            raise UserError(
-                f"{path}: {size} bytes, expected {self.members.size} by its index: copy both again, or index "
-                f"it with `python -m dataset.shards --index {path}`"
-            )
+        self.members.check_size(size)
         with open_regular(path) as file:
             self._handle = os.dup(file.fileno())
         weakref.finalize(self, os.close, self._handle)

@@ -4,6 +4,7 @@ import contextlib
 import io
 import itertools
 import os
+import re
 import tarfile
 from typing import NamedTuple
 
@@ -35,15 +36,24 @@ def pack(clips, folder, shard_bytes, encoding, tag="", total=None):
     failures = {}
     start = f"{tag}-" if tag else ""
     with Ledger(os.path.join(folder, f"{start}shards.csv"), COLUMNS) as ledger:
+        _check_names(folder, start)
         clips = progress(clips, desc="clips", unit="clip", total=total)
         encoded = _encoded(clips, packed_clips(folder), encoding, failures, ledger)
         paths = (os.path.join(folder, f"{start}{number:06d}{SUFFIX}") for number in itertools.count())
-        free = (path for path in paths if not os.path.exists(path_index(path)))
+        free = (path for path in paths if not os.path.lexists(path))
         for first in encoded:
             names = _write_shard(next(free), itertools.chain([first], encoded), shard_bytes)
             for name in names:
                 ledger.record(clip=name, state="done", reason="")
     return failures
+
+
+def _check_names(folder, start):
+    """Raise UserError for a tar file that has the name of a shard, but no index: another program made it."""
+    for path in find_shards(folder)[1]:
+        if re.fullmatch(re.escape(start) + "[0-9]{6,}" + re.escape(SUFFIX), os.path.basename(path)):
+            hint = f"index it with `python -m dataset.shards --index {path}`, or move it away"
+            raise UserError(f"{path}: a tar file without an index where a shard would go: {hint}")
 
 
 def _encoded(clips, there, encoding, failures, ledger):
@@ -73,7 +83,10 @@ def _encoded(clips, there, encoding, failures, ledger):
 
 
 def _write_shard(path, encoded, shard_bytes):
-    """Write a shard and its index; returns the names of its clips. A shard without an index is incomplete."""
+    """Write a shard and its index; returns the names of its clips.
+
+    The index comes first: if the process is killed, there is never a shard without an index.
+    """
     temporary, names = f"{path}.part", []
     try:
         with tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar:
@@ -83,12 +96,12 @@ def _write_shard(path, encoded, shard_bytes):
                 names.append(name)
                 if tar.offset >= shard_bytes:
                     break
+        write_members(temporary, path_index(path))
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.remove(temporary)
         raise
-    write_members(path)
     return names
 
 
@@ -98,15 +111,29 @@ def _header(name, size):
     return header
 
 
-def packed_clips(folder):
-    """{name: Clip} of the clips in the finished shards of a folder. Raises UserError if it does not exist."""
+def find_shards(folder):
+    """The sorted paths of the shards in a folder, and of its tar files without an index.
+
+    Raises UserError if there is no folder.
+    """
     if not os.path.isdir(folder):
         raise UserError(f"no folder {folder}: expected shards such as {folder}/000000{SUFFIX}")
+    names = sorted(name for name in os.listdir(folder) if name.endswith(SUFFIX))
+    paths = [path for name in names if not os.path.isdir(path := os.path.join(folder, name))]
+    shards = [path for path in paths if os.path.exists(path_index(path))]
+    return shards, sorted(set(paths) - set(shards))
+
+
+def packed_clips(folder):
+    """{name: Clip} of the clips in the shards of a folder.
+
+    Raises UserError if there is no folder, or if a shard or its index is damaged.
+    """
     found = {}
-    for name in sorted(os.listdir(folder)):
-        path = os.path.join(folder, name)
-        if name.endswith(SUFFIX) and os.path.exists(path_index(path)):
-            found |= {clip.name: clip for clip in Members(path).clips()}
+    for path in find_shards(folder)[0]:
+        members = Members(path)
+        members.check_size(os.path.getsize(path))
+        found |= {clip.name: clip for clip in members.clips()}
     return found
 
 

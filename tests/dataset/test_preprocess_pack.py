@@ -50,7 +50,7 @@ def test_packing_videos_resumes(videos, tmp_path, capsys, monkeypatch):
     assert run(videos, "--pack") == 0
     whole = tars(videos)
     assert len(whole) == 12
-    (tmp_path / "data" / "shards" / "000002.tar.index.npy").unlink()
+    (tmp_path / "data" / "shards" / "000002.tar").unlink()
     assert run(videos, "--pack") == 0
     assert "1 packed, 5 already there" in capsys.readouterr().out
     assert tars(videos) == whole

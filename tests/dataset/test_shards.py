@@ -22,7 +22,7 @@ from dataset.shards import __main__ as command
 from dataset.shards.encode import Encoding
 from dataset.shards.members import list_members
 from dataset.shards.read import is_file, is_folder, list_frames
-from dataset.shards.write import pack
+from dataset.shards.write import find_shards, pack
 from tests.conftest import RATE
 from tests.dataset.packing import KEEP, history, pack_all, read_all
 from utils import UserError
@@ -127,13 +127,49 @@ def test_packing_again_gives_the_same_bytes_and_remakes_what_died(tree, tmp_path
     whole = bytes_of(tmp_path / "a")
     assert len(whole) >= 6
     assert bytes_of(tmp_path / "b") == whole
-    (tmp_path / "b" / "000001.tar.index.npy").unlink()  # died before the index was written
-    (tmp_path / "b" / "000001.tar").write_bytes(b"half")
+    (tmp_path / "b" / "000001.tar").unlink()  # died after the index was written
+    (tmp_path / "b" / "000002.tar").unlink()  # died before
+    (tmp_path / "b" / "000002.tar.index.npy").unlink()
     (tmp_path / "b" / "000001.tar.part").write_bytes(b"half")
     os.utime(tmp_path / "b" / "000000.tar", (1, 1))
     pack_all(tree[1], tmp_path / "b")
     assert bytes_of(tmp_path / "b") == whole
     assert os.path.getmtime(tmp_path / "b" / "000000.tar") == 1  # kept
+
+
+@pytest.mark.parametrize("name", ["000001.tar", "1of2-000000.tar"])
+def test_packing_never_replaces_tar_files_of_others(tree, tmp_path, name):
+    tag = name.partition("-")[0] if "-" in name else ""
+    (tmp_path / "a").mkdir()
+    for other in ("notes.tar", "2of2-000000.tar", name):
+        (tmp_path / "a" / other).write_bytes(b"of others")
+    with pytest.raises(UserError, match=f"a/{name}: a tar file without an index .*--index .*or move it away"):
+        pack(tree[1], str(tmp_path / "a"), 5e5, KEEP, tag)
+    (tmp_path / "a" / name).unlink()
+    pack_all(tree[1], tmp_path / "a", tag=tag)
+    assert (tmp_path / "a" / "notes.tar").read_bytes() == b"of others"
+    assert (tmp_path / "a" / "2of2-000000.tar").read_bytes() == b"of others"
+
+
+def test_a_run_killed_at_any_rename_resumes(tree, tmp_path, monkeypatch):
+    pack_all(tree[1], tmp_path / "whole")
+    for count in range(1, 7):
+        folder, left, replace = tmp_path / f"{count}", [count], os.replace
+
+        def die(source, target, left=left, replace=replace):
+            if ".tar" in str(target):
+                left[0] -= 1
+                if not left[0]:
+                    raise KeyboardInterrupt
+            replace(source, target)
+
+        monkeypatch.setattr(os, "replace", die)
+        with pytest.raises(KeyboardInterrupt):
+            pack_all(tree[1], folder)
+        monkeypatch.undo()
+        assert find_shards(str(folder))[1] == []
+        pack_all(tree[1], folder)
+        assert bytes_of(folder) == bytes_of(tmp_path / "whole")
 
 
 def test_shards_end_with_the_clip_that_reaches_the_size(tree, tmp_path):
