@@ -16,6 +16,7 @@ from dataset.indexing.labels import FILE_LABELS, add_labels, beside, read_labels
 from dataset.indexing.mixtures import draw_mixtures
 from dataset.indexing.split import PARTS, draw, held_out, read_split, split, videos_of
 from dataset.indexing.tree import CATEGORIES, SOUND_UNREADABLE, find_clips, find_packed
+from dataset.shards.write import find_shards
 from utils import Parser, UserError, command, set_up_logging
 
 EXAMPLES = """
@@ -33,12 +34,27 @@ MAX_NAMED = 10  # examples printed per kind of problem
 def find(args):
     """Find the clips in the folders given on the command line; see `dataset.indexing.tree.Found`."""
     if args.shards:
+        check_shards(args.shards)
         return find_packed(args.shards, args.fps, args.min_seconds, args.max_difference)
     roots_frame = args.root_frame
     if roots_frame == [ROOT_FRAME] and not os.path.isdir(ROOT_FRAME) and os.path.isdir(ROOT_FRAME_OLD):
         roots_frame = [ROOT_FRAME_OLD]
     trees = list(zip(args.root_audio, roots_frame, strict=True))
     return find_clips(trees, args.fps, args.min_seconds, args.max_difference)
+
+
+def check_shards(folder):
+    """Name the tar files without an index in a folder of shards. Raises UserError if it has no shards."""
+    shards, others = find_shards(folder)
+    if not shards:
+        hint = f": index it with `python -m dataset.shards --index {others[0]}`" if others else ""
+        found = f"{os.path.basename(others[0])} without one{hint}" if others else "no tar file"
+        raise UserError(f"no shards in {folder}: expected *.tar, each with an index, found {found}")
+    for path in others[:MAX_NAMED]:
+        hint = f"index it with `python -m dataset.shards --index {path}`"
+        say(f"left out: {path}: no index: {hint}", sys.stderr)
+    if len(others) > MAX_NAMED:
+        say(f"left out: {len(others) - MAX_NAMED} more tar files without an index", sys.stderr)
 
 
 def divide(found, args, table):

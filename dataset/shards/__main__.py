@@ -71,7 +71,7 @@ def main(argv=None):
     if args.index:
         for path in args.index:
             write_members(path)
-        print(f"{len(args.index)} shards indexed")
+        print(f"{len(args.index)} {'shard' if len(args.index) == 1 else 'shards'} indexed")
         return 0
     lists = _read_lists(args)
     clips = list(dict.fromkeys(clip for each in lists for row in each.rows for clip in row))

@@ -1,6 +1,7 @@
 """Videos straight into shards: the same bytes as from folders, resumed, in parts, and listed."""
 
 import os
+import re
 import shutil
 
 import pytest
@@ -106,12 +107,63 @@ def test_parts_at_the_same_time_keep_their_hands_off_each_other(videos, monkeypa
     assert len(set(folders)) == 3
 
 
+def index(folder, *flags):
+    """The exit status of create_index_files.py for the shards in a folder."""
+    try:
+        return create_index_files.main(
+            [f"--shards={folder}", f"--path_output={folder}/..", "--min_seconds=3", *flags]
+        )
+    except SystemExit as exit:
+        return exit.code
+
+
 def test_no_shards_are_one_line(tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        create_index_files.main([f"--shards={tmp_path}/none"])
+    assert index(tmp_path / "none") == 2
     assert capsys.readouterr().err == (
         f"error: no folder {tmp_path}/none: expected shards such as {tmp_path}/none/000000.tar\n"
     )
+    (tmp_path / "a").mkdir()
+    start = f"error: no shards in {tmp_path}/a: expected *.tar, each with an index, found "
+    assert index(tmp_path / "a") == 2
+    assert capsys.readouterr().err == f"{start}no tar file\n"
+    (tmp_path / "a" / "b.tar").write_bytes(b"")
+    assert index(tmp_path / "a") == 2
+    hint = f"index it with `python -m dataset.shards --index {tmp_path}/a/b.tar`"
+    assert capsys.readouterr().err == f"{start}b.tar without one: {hint}\n"
+
+
+def test_tar_files_without_an_index_are_named(videos, tmp_path, capsys):
+    assert run(videos, "--pack") == 0
+    shards = tmp_path / "data" / "shards"
+    assert index(shards) is None
+    assert "no index" not in capsys.readouterr().err
+    for number in range(11):
+        (shards / f"x{number:02}.tar").write_bytes(b"")
+    assert index(shards) is None
+    err = capsys.readouterr().err.splitlines()
+    line = "left out: {0}: no index: index it with `python -m dataset.shards --index {0}`"
+    assert err[-11:-1] == [line.format(f"{shards}/x{number:02}.tar") for number in range(10)]
+    assert err[-1] == "left out: 1 more tar files without an index"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "reason"),
+    [
+        ("", ": 1000 bytes, expected [0-9]+ by its index: copy both again, delete both to pack .*"),
+        (".index.npy", ": cannot be read as an index: .*: make it again with `.* --index .*000000.tar`"),
+    ],
+)
+def test_a_truncated_shard_is_one_line(videos, tmp_path, capsys, suffix, reason):
+    assert run(videos, "--pack") == 0
+    shards = tmp_path / "data" / "shards"
+    os.truncate(shards / f"000000.tar{suffix}", 1000)
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        run(videos, "--pack")
+    err = capsys.readouterr().err
+    assert re.fullmatch(f"error: {shards}/000000.tar{suffix}{reason}\n", err)
+    assert index(shards) == 2
+    assert capsys.readouterr().err == err
 
 
 def test_labels_go_with_the_clips(videos, tmp_path):
