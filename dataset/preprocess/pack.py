@@ -29,7 +29,8 @@ def pack_videos(root, targets, staging, folder, jobs, settings, shard_bytes, tag
         if isinstance(paths, str) or Clip(paths[1], paths[0], 1).name not in there:
             left[video] = paths
     clips = _converted(root, left, staging, jobs, settings)
-    failures = pack(clips, folder, shard_bytes, Encoding(), tag, total=len(left))
+    video = {name: getattr(settings, name) for name in ("fps", "rate", "short_side")}
+    failures = pack(clips, folder, shard_bytes, Encoding(), tag, len(left), video)
     return failures, len(targets) - len(left)
 
 

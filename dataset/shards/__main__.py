@@ -4,6 +4,7 @@
                                            data/shards/000000.tar.index.npy   where each file is in it
                                            data/shards/train.csv, ...         the same lists, of clips there
                                            data/shards/shards.csv             outcome per clip
+                                           data/shards/packing.json           settings of all shards
 
 Shards appear complete or not at all; an interrupted run resumes after the last complete one. `main.py
 --list_train data/shards/train.csv` trains from them.

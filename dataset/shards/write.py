@@ -12,6 +12,7 @@ from dataset.index import NUM_COLUMNS, parse_clips, read_rows, write_rows
 from dataset.ledger import Ledger
 from dataset.shards.encode import encode_clip
 from dataset.shards.members import Members, path_index, write_members
+from dataset.shards.settings import check_settings
 from utils import UserError, progress
 
 COLUMNS = ("clip", "state", "reason")
@@ -25,18 +26,20 @@ class Failed(NamedTuple):
     reason: str
 
 
-def pack(clips, folder, shard_bytes, encoding, tag="", total=None):
+def pack(clips, folder, shard_bytes, encoding, tag="", total=None, video=None):
     """Pack an iterable of `Clip` or `Failed` into shards in `folder`, except for clips that they have.
 
     shard_bytes: a shard ends with the clip that reaches this size; tag: the start of the shards' names, which
-    tells parts apart that are packed at the same time. Writes the ledger `<tag>-shards.csv`. Returns {name of
-    a clip: why it could not be packed}. Raises UserError if the same command is running, or if two clips have
-    one name.
+    tells parts apart that are packed at the same time; video: see `check_settings`. Writes the ledger
+    `<tag>-shards.csv`. Returns {name of a clip: why it could not be packed}. Raises UserError if the same
+    command is running, if the folder's shards have other settings, or if two clips have one name.
     """
     failures = {}
     start = f"{tag}-" if tag else ""
     with Ledger(os.path.join(folder, f"{start}shards.csv"), COLUMNS) as ledger:
-        _check_names(folder, start)
+        shards, others = find_shards(folder)
+        _check_names(others, start)
+        check_settings(folder, encoding, video, is_empty=not shards)
         clips = progress(clips, desc="clips", unit="clip", total=total)
         encoded = _encoded(clips, packed_clips(folder), encoding, failures, ledger)
         paths = (os.path.join(folder, f"{start}{number:06d}{SUFFIX}") for number in itertools.count())
@@ -48,9 +51,9 @@ def pack(clips, folder, shard_bytes, encoding, tag="", total=None):
     return failures
 
 
-def _check_names(folder, start):
+def _check_names(others, start):
     """Raise UserError for a tar file that has the name of a shard, but no index: another program made it."""
-    for path in find_shards(folder)[1]:
+    for path in others:
         if re.fullmatch(re.escape(start) + "[0-9]{6,}" + re.escape(SUFFIX), os.path.basename(path)):
             hint = f"index it with `python -m dataset.shards --index {path}`, or move it away"
             raise UserError(f"{path}: a tar file without an index where a shard would go: {hint}")
