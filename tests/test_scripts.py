@@ -323,8 +323,8 @@ def test_preprocessing_passes_flags_on_to_both_steps(project):
             == indexed.replace("=", " ").count("--min_seconds 6")
             == 1
         )
-    for flag in ("--shard=1/2", "--help", "--benchmark"):
-        assert "create_index" not in run(script, flag, env=bare_environment()).stdout
+    for flag in ("--shard=1/2", "--shard 1/2", "--help", "--benchmark"):
+        assert "create_index" not in run(script, *flag.split(), env=bare_environment()).stdout
 
 
 def test_tests_are_run_with_style(project):

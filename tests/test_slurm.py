@@ -57,6 +57,18 @@ def test_slurm_converts_a_part_of_the_videos_on_each_machine(environment, status
     assert result.stdout == "-m dataset.preprocess --shard 3/8 --jobs 4 --videos a b\n"
 
 
+@pytest.mark.parametrize("arguments", [[], ["x"], ["--pack", "8"], ["0"], ["08"], ["8 "]])
+def test_without_the_number_of_parts_first_it_says_so(environment, arguments):
+    slurm = {"SLURM_SUBMIT_DIR": str(PROJECT), "SLURM_ARRAY_TASK_ID": "1"}
+    result = run(SCRIPTS / "preprocess.slurm", *arguments, env=environment | slurm)
+    assert result.returncode == 2
+    found = arguments[0] if arguments else "nothing"
+    assert result.stderr == (
+        "error: expected the number of parts first, as in `sbatch --array=1-8 scripts/preprocess.slurm 8`, "
+        f"found {found}\n"
+    )
+
+
 def test_a_part_that_does_not_exist_is_refused(environment):
     slurm = {"SLURM_SUBMIT_DIR": str(PROJECT), "SLURM_ARRAY_TASK_ID": "9"}
     result = run(SCRIPTS / "preprocess.slurm", "8", env=environment | slurm)

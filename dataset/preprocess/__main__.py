@@ -34,6 +34,7 @@ python -m dataset.preprocess
 python -m dataset.preprocess --videos my_videos --out my_data --jobs 2
 python -m dataset.preprocess --pack --shard 2/8
 """
+SHARD_MB = 300
 MAX_NAMED = 3  # missing videos printed per part
 
 
@@ -159,10 +160,22 @@ def _parse(argv):
         help="only merge the outcomes of N parts into preprocess.csv, and name the videos that are missing",
     )
     add("--pack", action="store_true", help="write tar files in <out>/shards instead of frames and audio")
-    add("--shard_mb", type=whole(1, 10**6), default=300, help="with --pack: MB of a tar file (%(default)s)")
+    add("--shard_mb", type=whole(1, 10**6), help=f"with --pack: MB of a tar file ({SHARD_MB})")
     add("--ffmpeg", metavar="PATH", help="ffmpeg binary (the one bundled with imageio-ffmpeg)")
     add("--benchmark", action="store_true", help="only measure the speed on some of the videos")
-    return parser.parse_args(argv)
+    return _check(parser, parser.parse_args(argv))
+
+
+def _check(parser, args):
+    if args.merge and args.pack:
+        parser.error(
+            "--merge: not for --pack: run --pack without --shard, which packs what is missing, then `python "
+            f"create_index_files.py --shards {os.path.join(args.out, 'shards')}`"
+        )
+    if args.shard_mb and not args.pack:
+        parser.error("--shard_mb: expected --pack with it")
+    args.shard_mb = args.shard_mb or SHARD_MB
+    return args
 
 
 @command

@@ -13,6 +13,8 @@ from dataset.preprocess import __main__ as preprocess
 from dataset.shards.encode import Encoding
 from dataset.shards.write import packed_clips
 from tests.dataset.packing import pack_all, read_all
+from tests.test_scripts import SCRIPTS, make_environment
+from tests.test_scripts import run as run_script
 
 NAMES = [f"{category}/{category[0]}{n}.mp4" for category in ("flute", "tuba") for n in range(3)]
 
@@ -115,6 +117,35 @@ def index(folder, *flags):
         )
     except SystemExit as exit:
         return exit.code
+
+
+def test_the_script_ends_parts_and_indexes_the_shards(videos, tmp_path):
+    script, environment = SCRIPTS / "preprocess_videos.sh", make_environment(tmp_path / "env")
+    out = tmp_path / "data"
+    flags = [f"--videos={videos}", "--out", str(out), "--pack", "--shard_mb", "1", "--min_seconds", "3"]
+    result = run_script(script, *flags, "--shard", "1/2", env=environment)
+    assert result.returncode == 0, result.stderr
+    assert not (out / "train.csv").exists()
+    result = run_script(script, *flags, env=environment)
+    assert result.returncode == 0, result.stderr
+    clips = read_index(out / "train.csv") + read_index(out / "val.csv")
+    assert sorted(clip.name for clip in clips) == sorted(name[:-4] for name in NAMES)
+    assert all(clip.path_audio.startswith(f"{out}/shards/") for clip in clips)
+    assert len({clip.path_audio.partition(".tar/")[0] for clip in clips}) >= 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        ("--merge 2 --pack --out a", "--merge: not for --pack: run --pack without .*--shards a/shards`"),
+        ("--shard_mb 300", "--shard_mb: expected --pack with it"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_one_line(capsys, flags, reason):
+    with pytest.raises(SystemExit) as exit:
+        preprocess.main(flags.split())
+    assert exit.value.code == 2
+    assert re.fullmatch(f"error: {reason}\n", capsys.readouterr().err)
 
 
 def test_no_shards_are_one_line(tmp_path, capsys):
