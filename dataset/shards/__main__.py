@@ -56,12 +56,20 @@ def _parse(argv):
     add(
         "--quality",
         type=whole(1, 100),
-        default=default.quality,
-        help="of frames that are encoded again (%(default)s)",
+        help=f"of frames that are encoded again ({default.quality})",
     )
-    add("--shard", type=i_of_n, default=(1, 1), metavar="I/N", help="pack only the I-th of N parts (all)")
+    add("--shard", type=i_of_n, metavar="I/N", help="pack only the I-th of N parts (all)")
     add("--index", nargs="+", metavar="TAR", help="only write the indexes of existing tar files")
-    return parser.parse_args(argv)
+    return _check(parser, parser.parse_args(argv))
+
+
+def _check(parser, args):
+    if args.index and (args.lists or args.shard):
+        parser.error("--index: not together with --lists or --shard")
+    if args.quality and args.frames == "keep":
+        parser.error("--quality: expected --frames jpeg or --frames webp with it")
+    args.quality, args.shard = args.quality or Encoding().quality, args.shard or (1, 1)
+    return args
 
 
 @command

@@ -42,8 +42,17 @@ def encode_clip(clip, encoding):
             data = encode_picture(_read(path), encoding.frames, encoding.quality)
             members.append((f"{clip.name}.{number:06d}{suffix_frames}", data))
     except (OSError, soundfile.LibsndfileError, SyntaxError) as error:
-        raise UserError(f"{path}: cannot be packed: {getattr(error, 'strerror', None) or error}") from None
+        raise UserError(f"{path}: cannot be packed: {_reason(error)}") from None
     return members
+
+
+def _reason(error):
+    """Why a file cannot be packed: the libraries' own errors name a buffer in memory."""
+    if isinstance(error, soundfile.LibsndfileError):
+        return "not a wav file, or damaged"
+    if type(error).__name__ == "UnidentifiedImageError":  # of PIL, which may not be imported
+        return "not a JPEG or WebP file, or damaged"
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _read(path):

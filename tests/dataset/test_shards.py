@@ -282,6 +282,32 @@ def test_clips_that_cannot_be_read_are_named_and_left_out(lists, tree, tmp_path,
     assert "flute/gone,failed," in (folder / "shards" / "shards.csv").read_text()
 
 
+def test_indexing_counts_the_shards(tree, tmp_path, capsys):
+    pack_all(tree[1], tmp_path / "a")
+    paths = [str(path) for path in sorted((tmp_path / "a").glob("*.tar"))]
+    before = bytes_of(tmp_path / "a")
+    for path in paths:
+        os.remove(f"{path}.index.npy")
+    assert command.main(["--index", paths[0]]) == 0
+    assert capsys.readouterr().out == "1 shard indexed\n"
+    assert command.main(["--index", *paths[1:]]) == 0
+    assert capsys.readouterr().out == f"{len(paths) - 1} shards indexed\n"
+    assert bytes_of(tmp_path / "a") == before
+
+
+def test_damaged_files_are_named(tmp_path):
+    (tmp_path / "x").mkdir()
+    sound, picture = tmp_path / "x" / "a.wav", tmp_path / "x" / "000001.jpg"
+    sound.write_bytes(b"no sound")
+    picture.write_bytes(b"no picture")
+    clip = Clip(str(sound), str(picture.parent), 1)
+    for encoding, text in (
+        (Encoding(), f"{sound}: cannot be packed: not a wav file, or damaged"),
+        (Encoding("keep", "webp"), f"{picture}: cannot be packed: not a JPEG or WebP file, or damaged"),
+    ):
+        assert pack([clip], str(tmp_path / "s" / encoding.frames), 1e6, encoding) == {"x/a": text}
+
+
 def mistake(*flags):
     with pytest.raises(SystemExit) as exit:
         command.main([*map(str, flags)])
@@ -302,6 +328,10 @@ def test_mistakes_are_one_line(lists, tree, tmp_path, capsys, monkeypatch):
         "expected i/n": ["--shard", "3/2"],
         "whole number": ["--shard_mb", "0"],
         "no index files: expected data/train.csv": [],
+        "--index: not together with --lists or --shard": ["--index", "a.tar", "--shard", "1/2"],
+        "--lists or --shard": ["--index", "a.tar", "--lists", paths[0]],
+        "--quality: expected --frames jpeg or --frames webp": ["--quality", "30"],
+        "none.tar: cannot be read as a tar file: No such file": ["--index", "none.tar"],
     }
     monkeypatch.chdir(folder)
     for text, flags in cases.items():
