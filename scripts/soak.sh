@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The soak test, 15 minutes on two cores: training under random kills, a long run that must not grow, damaged media.
-# Prints what was counted; the exit status is 0 if all held. `--short` takes two minutes, `--seed N` repeats one.
+# Prints what was counted; the exit status is 0 if all held. `--short` takes a minute, `--seed N` repeats one.
 set -euo pipefail
 
 REQUIREMENTS=requirements-dev.txt

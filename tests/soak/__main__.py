@@ -1,4 +1,4 @@
-"""Run the soak test and print what was counted: `./scripts/soak.sh`, or `--short` for one of two minutes."""
+"""Run the soak test and print what was counted: `./scripts/soak.sh`, or `--short` for one of a minute."""
 
 import argparse
 import os
@@ -10,15 +10,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes on two cores
 
 from tests.soak import flat, kills, mutations
 
-# kills and terms: with one process, and again with two
-FULL = {"epochs": 6, "kills": 10, "terms": 3, "media": 3000, "steps": 2000}
-SHORT = {"epochs": 2, "kills": 1, "terms": 1, "media": 90, "steps": 150}
+# kills and terms: for each number of processes
+FULL = {"processes": (1, 2), "epochs": 6, "kills": 10, "terms": 3, "media": 3000, "steps": 2000}
+SHORT = {"processes": (2,), "epochs": 2, "kills": 1, "terms": 1, "media": 90, "steps": 150}
 
 
 def main(argv=None):
     """Return the number of parts that failed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--short", action="store_true", help="a form of two minutes")
+    parser.add_argument("--short", action="store_true", help="a form of a minute")
     parser.add_argument("--seed", default=int(time.time()), type=int, help="of all that is drawn")
     args = parser.parse_args(argv)
     size = SHORT if args.short else FULL

@@ -17,11 +17,11 @@ STOPPED = {75, -signal.SIGTERM, 0}  # by SIGTERM: saved; before training begins;
 
 
 def soak(folder, size, seed):
-    """(lines to print, problems): runs in one process and in two."""
+    """(lines to print, problems): runs in one process or several, as `size["processes"]` says."""
     clips = os.path.join(folder, "kills")
     runs.make_clips(clips)
     lines, problems = [], []
-    for processes in (1, 2):
+    for processes in size["processes"]:
         counts, found = _soak_one(clips, size, random.Random(f"{seed}/{processes}"), processes)
         steps, runs_ended = size["epochs"] * STEPS_PER_EPOCH, counts["runs"]
         lines.append(f"training with {processes} process(es), {runs_ended} run(s) of {steps} steps:")
