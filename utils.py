@@ -160,6 +160,11 @@ def whole(low, high):
     return parse
 
 
+def tag_of(part):
+    """The name of a part (i, n) in the names of its files: "2of8"; "" for all."""
+    return "" if part == (1, 1) else "{}of{}".format(*part)
+
+
 def i_of_n(text):
     """An argparse type: `2/8` is (2, 8), the second of eight parts."""
     match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)

@@ -27,7 +27,7 @@ from dataset.preprocess.convert import Settings, convert
 from dataset.preprocess.merge import COLUMNS, DONE, FAILED, FOUND, MISSING, ledger_path, merge, part_of
 from dataset.preprocess.pack import pack_videos
 from media import run_ffmpeg
-from utils import Parser, UserError, command, i_of_n, progress, set_up_logging, whole
+from utils import Parser, UserError, command, i_of_n, progress, set_up_logging, tag_of, whole
 
 EXAMPLES = """
 python -m dataset.preprocess
@@ -49,8 +49,7 @@ def convert_all(root, out, jobs, settings=None, shard=(1, 1)):
     targets, failures = _targets(names, out)
     results = {}
     add_labels(os.path.join(out, FILE_LABELS), read_labels(os.path.join(root, FILE_LABELS)))
-    tag = "all" if shard == (1, 1) else "{}of{}".format(*shard)
-    with Ledger(ledger_path(out, shard), COLUMNS) as ledger, _staging(out, tag) as staging:
+    with Ledger(ledger_path(out, shard), COLUMNS) as ledger, _staging(out, tag_of(shard) or "all") as staging:
         for name, reason in failures.items():
             ledger.record(video=name, state=FAILED, reason=reason, frames="", seconds="")
         tasks = {
@@ -207,7 +206,7 @@ def _pack(args, settings):
     part, count = args.shard
     names = [name for name in find_videos(args.videos) if part_of(name, count) == part]
     targets, failures = _targets(names, "")
-    tag = "" if args.shard == (1, 1) else "{}of{}".format(*args.shard)
+    tag = tag_of(args.shard)
     staging = _staging(args.out, f"pack-{tag or 'all'}")
     shards = os.path.join(args.out, "shards")
     add_labels(os.path.join(shards, FILE_LABELS), read_labels(os.path.join(args.videos, FILE_LABELS)))

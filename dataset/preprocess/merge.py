@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 
 from dataset.index import find_videos, strip_suffixes
 from dataset.ledger import Ledger, read_ledger
-from utils import UserError
+from utils import UserError, tag_of
 
 COLUMNS = ("video", "state", "reason", "frames", "seconds")
 DONE, FOUND, FAILED, MISSING = STATES = ("done", "found", "failed", "missing")  # the better ones first
@@ -20,8 +20,7 @@ def part_of(name, count):
 
 def ledger_path(out, shard=(1, 1)):
     """The ledger of a part (i, n), or of all videos."""
-    tag = "" if shard == (1, 1) else "-{}of{}".format(*shard)
-    return os.path.join(out, f"preprocess{tag}.csv")
+    return os.path.join(out, "-".join(filter(None, ["preprocess", tag_of(shard)])) + ".csv")
 
 
 def merge(root, out, count):

@@ -19,7 +19,7 @@ from dataset.indexing.labels import FILE_LABELS, add_labels, beside, read_labels
 from dataset.shards.encode import FRAMES, SOUNDS, Encoding
 from dataset.shards.members import write_members
 from dataset.shards.write import ClipList, pack, packed_clips
-from utils import Parser, UserError, command, i_of_n, set_up_logging, whole
+from utils import Parser, UserError, command, i_of_n, set_up_logging, tag_of, whole
 
 EXAMPLES = """
 python -m dataset.shards
@@ -85,7 +85,7 @@ def main(argv=None):
     lists = _read_lists(args)
     clips = list(dict.fromkeys(clip for each in lists for row in each.rows for clip in row))
     number, count = args.shard
-    tag = "" if count == 1 else f"{number}of{count}"
+    tag = tag_of(args.shard)
     mine = clips[number - 1 :: count]
     encoding = Encoding(args.sound, args.frames, args.quality)
     failures = pack(mine, args.out, args.shard_mb * 10**6, encoding, tag, total=len(mine))
