@@ -24,7 +24,7 @@ from utils import EXIT_STOPPED, EXIT_USER_ERROR, Stopped, UserError
 TIMEOUT = timedelta(hours=1)  # for the other processes to wait in while rank 0 writes pages
 POLL = 0.05  # seconds between two reads of torchrun's store
 # Keys in torchrun's store, which survives restarts of the processes.
-ATTEMPT, TOLD, BEGUN = "attempt", "told", "begun"
+ATTEMPT, TOLD, STOPPED, BEGUN = "attempt", "told", "stopped", "begun"
 
 _store = None  # torchrun's, inside a session
 
@@ -87,7 +87,8 @@ def session():
     """Join torchrun's process group; a UserError or `Stopped` in any process stops all of them.
 
     One process raises the error, so that it is printed once. The others exit quietly, whether they had the
-    same error or lost their connection. Restarts exit at once, since they would fail in the same way.
+    same error or lost their connection. After a UserError, restarts exit at once, since they would fail in
+    the same way. After `Stopped` they go on: torchrun sends SIGTERM to the others of a killed process, too.
     """
     global _store
     if not dist.is_torchelastic_launched():
@@ -104,11 +105,12 @@ def session():
     try:
         yield
     except (UserError, OSError, Stopped) as error:
-        if not _first_to_tell():
-            sys.exit(EXIT_STOPPED if isinstance(error, Stopped) else EXIT_USER_ERROR)
+        is_stopped = isinstance(error, Stopped)
+        if not _first_to_tell(f"{attempt}/{STOPPED}" if is_stopped else TOLD):
+            sys.exit(EXIT_STOPPED if is_stopped else EXIT_USER_ERROR)
         raise
     except Exception:
-        if _was_told():  # this is only a connection lost to the process that reported its error
+        if _was_told(attempt):  # this is only a connection lost to the process that reported its error
             sys.exit(EXIT_USER_ERROR)
         raise
     dist.destroy_process_group()
@@ -162,18 +164,18 @@ def is_restart():
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
 
 
-def _first_to_tell():
-    """True in the one process that is to report a mistake, False in all others."""
+def _first_to_tell(key=TOLD):
+    """True in the one process that is to report a mistake or a stop, False in all others."""
     try:
-        return _store.add(TOLD, 1) == 1
+        return _store.add(key, 1) == 1
     except RuntimeError:  # the process that held the store has ended
         return False
 
 
-def _was_told():
+def _was_told(attempt):
     """Whether a process has reported why it ended; also if it has taken the store with it."""
     try:
-        return _store.check([TOLD])
+        return _store.check([TOLD]) or _store.check([f"{attempt}/{STOPPED}"])
     except RuntimeError:
         return True
 

@@ -43,6 +43,10 @@ def faulty_step(self, batch, *parts):
     loss = step(self, batch, *parts)
     if self.epoch == 1 and os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
         if FAULT == "kill":
+            with open(f"/proc/{os.getppid()}/task/{os.getppid()}/children") as file:
+                others = {int(child) for child in file.read().split()} - {os.getpid()}
+            for other in others:  # torchrun does it next; here it comes before the connection is lost
+                os.kill(other, signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGKILL)
         if FAULT == "terminate":
             if batch["info"] and parts[0] == 1 and parts[1] == 3:  # once, in the first step
