@@ -213,7 +213,7 @@ class Trainer:
         total, size = len(self.loader), batch_size(self.args)
         pending = None  # loss and clips of the previous step, read while the next one computes
         part = parts = 0  # position in a group of batches that share an optimiser step, and its size
-        for step, batch in enumerate(batches_on(self.device, self.loader), self.step + 1):
+        for step, batch in enumerate(self._batches(total - self.step), self.step + 1):
             self.failures.add(batch)
             asks = not self.stop.name, not self._is_due()
             whole, goes_on, is_recent = distributed.everywhere(bool(batch["info"]), *asks)
@@ -239,6 +239,21 @@ class Trainer:
                 self.losses.clear()
         self._check(pending)
         return part, parts
+
+    def _batches(self, count):
+        """The batches that are left, `count`; after a signal, one without mixtures instead of a wait.
+
+        It needs a state that may be saved between any two batches: of one process, without --accumulate.
+        """
+        batches = batches_on(self.device, self.loader)
+        for _ in range(0 if self.args.accumulate > 1 or distributed.world_size() > 1 else count):
+            try:
+                with self.stop.at_once():
+                    batch = next(batches)
+            except Stopped:
+                batch = {"info": [], "dropped": []}
+            yield batch
+        yield from batches
 
     def _is_due(self):
         """Whether it is time to save within the epoch."""

@@ -1,5 +1,6 @@
 """A run that is stopped or killed within an epoch continues with the next batch, as if it had not."""
 
+import itertools
 import multiprocessing
 import os
 import signal
@@ -17,7 +18,7 @@ from engine.machine import distributed
 from engine.options import run_folder
 from engine.processes.children import prepare_loader
 from engine.processes.stop import COPIES, Stop
-from engine.training import within
+from engine.training import train, within
 from engine.training.checkpoint import FILE_STATE, NETS
 from engine.training.train import Trainer
 from tests.engine.test_train import flags, make_trainer, read
@@ -122,6 +123,25 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(tree, tmp_path, monkeypatch, c
     )
     assert exit_status([*parts, "--workers", "2"]) == 0
     assert drawn == draws
+    check_equal_runs(*folders)
+
+
+def test_a_stopped_run_does_not_wait_for_a_batch(tree, tmp_path, monkeypatch, capfd):
+    """As from a server that is down."""
+    whole, parts = (run_flags(tree, tmp_path / folder) for folder in ("whole", "parts"))
+    folders = [run_folder(parse_args(argv)) for argv in (whole, parts)]
+    main.main(whole)
+
+    def stuck(device, loader):
+        yield from itertools.islice(loader, 2)
+        send("SIGTERM")()
+        pytest.fail("waits for a batch")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "batches_on", stuck)
+        assert exit_status(parts) == 75
+    assert f"holds the run up to step 2/{STEPS} of epoch 1" in capfd.readouterr().err
+    assert exit_status(parts) == 0
     check_equal_runs(*folders)
 
 
@@ -331,5 +351,5 @@ class GoneStore:
 
 def test_the_process_with_the_store_has_told_why_it_ended(monkeypatch):
     monkeypatch.setattr(distributed, "_store", GoneStore())
-    assert distributed._was_told()
+    assert distributed._was_told(attempt=1)
     assert not distributed._first_to_tell()
