@@ -171,6 +171,8 @@ def _check(parser, args):
             "--merge: not for --pack: run --pack without --shard, which packs what is missing, then `python "
             f"create_index_files.py --shards {os.path.join(args.out, 'shards')}`"
         )
+    if args.merge and args.shard != (1, 1):
+        parser.error("--merge: it merges all parts; use it without --shard")
     if args.shard_mb and not args.pack:
         parser.error("--shard_mb: expected --pack with it")
     args.shard_mb = args.shard_mb or SHARD_MB

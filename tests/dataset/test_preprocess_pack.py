@@ -138,6 +138,7 @@ def test_the_script_ends_parts_and_indexes_the_shards(videos, tmp_path):
     ("flags", "reason"),
     [
         ("--merge 2 --pack --out a", "--merge: not for --pack: run --pack without .*--shards a/shards`"),
+        ("--merge 2 --shard 1/2", "--merge: it merges all parts; use it without --shard"),
         ("--shard_mb 300", "--shard_mb: expected --pack with it"),
     ],
 )
