@@ -150,24 +150,26 @@ def parse_clips(where, row, num_mix):
         raise UserError(
             f"{where}: expected AUDIO_PATH,FRAMES_PATH,NUMBER_FRAMES{times}, found {len(row)} column(s)"
         )
-    return tuple(
-        _parse_clip(where, row[start : start + NUM_COLUMNS]) for start in range(0, len(row), NUM_COLUMNS)
-    )
+    if num_mix == 1:
+        return (_parse_clip(where, row),)
+    starts = range(0, len(row), NUM_COLUMNS)
+    return tuple(_parse_clip(where, row[start : start + NUM_COLUMNS]) for start in starts)
 
 
 def _parse_clip(where, columns):
-    path_audio, path_frames, count = (column.strip() for column in columns)
+    path_audio, path_frames, count = map(str.strip, columns)
     if not (path_audio and path_frames):
         raise UserError(f"{where}: expected two paths, found an empty one")
     if "\0" in path_audio + path_frames:
         raise UserError(f"{where}: expected two paths, found a null character")
-    if not (NUMBER.fullmatch(count) and int(count) > 0):
+    num_frames = int(count) if NUMBER.fullmatch(count) else 0
+    if not num_frames:
         raise UserError(f"{where}: expected a number of frames above 0, found {count[:30]!r}")
-    if int(count) > limits.MAX_FRAMES:
+    if num_frames > limits.MAX_FRAMES:
         raise UserError(
             f"{where}: expected at most {limits.MAX_FRAMES} frames (SOP_MAX_FRAMES), found {count}"
         )
-    return Clip(path_audio, path_frames, int(count))
+    return Clip(path_audio, path_frames, num_frames)
 
 
 def write_index(path, clips):

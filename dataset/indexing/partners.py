@@ -64,7 +64,7 @@ class Partners:
             return self._draw_by_trial(picked, failed, rng, among)
         barred = self._barred(picked, failed)
         allowed = self.count - sum(map(len, barred))
-        return self._find(int(rng.integers(allowed)), barred) if allowed else None
+        return _find(int(rng.integers(allowed)), barred) if allowed else None
 
     def _draw_by_trial(self, picked, failed, rng, among):
         """See `draw`: of a part, or with several labels a clip, those allowed cannot be counted at once."""
@@ -94,18 +94,28 @@ class Partners:
             sorted(number for number in single if int(first.labels[number]) not in labels),
         ]
 
-    def _find(self, rank, barred):
-        """The number of the clip that has `rank` allowed clips before it: by bisection."""
-        low, high = rank, self.count - 1
-        while low < high:
-            middle = (low + high) // 2
-            # Not numpy's searchsorted, which first converts all of an int32 array for a Python number.
-            before = sum(bisect_right(numbers, middle) for numbers in barred)
-            if middle + 1 - before > rank:
-                high = middle
-            else:
-                low = middle + 1
-        return low
+
+def _find(rank, barred):
+    """The number at place `rank`, from 0, of the line of all numbers but `barred`.
+
+    barred: sorted sequences without common numbers. By bisection: about as fast for any list.
+    """
+    for position in reversed(range(len(barred))):  # put one sequence after the other back into the line
+        rank += _count_before(rank, barred[position], barred[:position])
+    return rank
+
+
+def _count_before(rank, numbers, others):
+    """How many of the sorted `numbers` belong before place `rank` of the line without them and `others`.
+
+    Not numpy's searchsorted, which first converts all of an int32 array for a Python number.
+    """
+
+    def place_of(position):
+        number = numbers[position]
+        return number - position - sum(bisect_right(other, number) for other in others)
+
+    return bisect_right(range(len(numbers)), rank, key=place_of)
 
 
 def group_by(clips, kind):

@@ -9,6 +9,7 @@ import hashlib
 import io
 import mmap
 import os
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from dataset.index import ERRORS, parse_clips, parse_rows, read_index, video_of
 from dataset.indexing.columns import open_columns
 from dataset.indexing.labels import beside, read_labels
 from dataset.indexing.partners import LabelSets, SetBuilder
+from utils import replacing
 
 MANY = 100_000  # rows from which on an index file is opened as a table
 COLUMNS = {"starts": np.int64, "num_frames": np.int32, "categories": np.int32, "videos": np.int32}
@@ -135,40 +137,68 @@ def _load(path, folder):
 
 
 def _build(path, folder):
-    for name, values in zip(COLUMNS | SETS, _read_columns(path), strict=True):
-        np.save(os.path.join(folder, f"{name}.npy"), values)
-
-
-def _read_columns(path):
-    """Arrays in the order of COLUMNS and SETS, read from the whole index file."""
-    starts, num_frames, table = [], [], read_labels(beside(path))
-    labels, sets = _Labels(), SetBuilder(table)
+    """Write the columns of an index file into a folder."""
+    columns = _Columns(path)
     with open(path, "rb") as file:
         lines = _Lines(file)
         start = lines.position
         for where, row in parse_rows(path, lines):
-            (clip,) = parse_clips(where, row, 1)
-            starts.append(start)
+            columns.add(start, *parse_clips(where, row, 1))
             start = lines.position
-            num_frames.append(clip.num_frames)
-            labels.add(clip)
-            if table:
-                sets.add(clip)
-    values = (
-        [*starts, start],
-        num_frames,
-        labels.categories,
-        labels.videos,
-        *(sets.sets() if table else NO_SETS),
-    )
-    return [np.array(column, dtype) for column, dtype in zip(values, (COLUMNS | SETS).values(), strict=True)]
+    columns.save(folder, start)
+
+
+def write_table(path, clips):
+    """Write clips (an iterable of `Clip`) as an index file, and its columns without reading it again."""
+    columns, end = _Columns(path), 0
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        writer = csv.writer(_Encoded(file), lineterminator="\n")
+        for clip in clips:
+            columns.add(end, clip)
+            end += writer.writerow(clip)
+    open_columns(path, lambda folder: _load(path, folder), lambda folder: columns.save(folder, end))
+
+
+class _Encoded:
+    """What csv.writer writes to, and so its `writerow` returns bytes, not characters."""
+
+    def __init__(self, file):
+        self._file = file
+
+    def write(self, text):
+        """Returns the number of bytes."""
+        return self._file.write(text.encode("utf-8", ERRORS))
+
+
+class _Columns:
+    """Collects the columns of the index file `path`."""
+
+    def __init__(self, path):
+        self._starts, self._num_frames, self._labels = array("q"), array("i"), _Labels()
+        table = read_labels(beside(path))
+        self._sets = SetBuilder(table) if table else None
+
+    def add(self, start, clip):
+        """Add a clip whose row starts at byte `start`."""
+        self._starts.append(start)
+        self._num_frames.append(clip.num_frames)
+        self._labels.add(clip)
+        if self._sets:
+            self._sets.add(clip)
+
+    def save(self, folder, end):
+        """Write the files of COLUMNS and SETS; end: where the last row ends."""
+        labels, sets = self._labels, self._sets.sets() if self._sets else NO_SETS
+        columns = np.append(self._starts, end), self._num_frames, labels.categories, labels.videos, *sets
+        for (name, dtype), values in zip((COLUMNS | SETS).items(), columns, strict=True):
+            np.save(os.path.join(folder, f"{name}.npy"), np.asarray(values, dtype))
 
 
 class _Labels:
     """Numbers of the clips' categories and videos, from 0, in the order in which they first appear."""
 
     def __init__(self):
-        self.categories, self.videos = [], []
+        self.categories, self.videos = array("i"), array("i")
         self._names, self._ids = {}, {}
         self._folders = {}  # {folder of audio files: its category's number}, to look at each folder once
 

@@ -71,6 +71,13 @@ def test_damaged_columns_are_replaced(path, name, damage):
     assert clips_of(MixtureTable(path)) == read_mixtures(path)
 
 
+def test_a_clip_may_be_written_in_several_ways(tmp_path):
+    path = tmp_path / "mixtures.csv"
+    path.write_text("a/x.wav,f/x,3,b/y.wav,f/y,4\n b/y.wav,f/y ,04,a/x.wav,f/x,3\n")
+    table = MixtureTable(str(path))
+    assert clips_of(table) == read_mixtures(path)
+
+
 def test_a_row_of_another_size_is_named(path):
     with open(path, "a") as file:
         file.write("a/x.wav,f/x,3\n")

@@ -11,7 +11,7 @@ import pytest
 
 from dataset.index import Clip, read_index, write_index
 from dataset.indexing import table
-from dataset.indexing.table import ClipTable, fingerprint, open_index, tally
+from dataset.indexing.table import ClipTable, fingerprint, open_index, tally, write_table
 from utils import UserError
 
 ODD_NAMES = [
@@ -67,6 +67,20 @@ def test_columns_are_built_once_and_again_when_the_file_changes(tmp_path, monkey
         assert len(ClipTable(path)) == 40
     make_index(path, count=41)
     assert len(ClipTable(path)) == 41
+
+
+def test_a_written_table_is_an_index_file_with_the_columns_of_one(tmp_path):
+    path, read = str(tmp_path / "written.csv"), str(tmp_path / "read.csv")
+    clips = make_index(read)
+    write_table(path, clips)
+    with open(path, "rb") as written, open(read, "rb") as expected:
+        assert written.read() == expected.read()
+    ClipTable(read)
+    folders = [glob.glob(f"{each}.columns/*")[0] for each in (path, read)]
+    for name in os.listdir(folders[1]):
+        one, other = (np.load(os.path.join(folder, name)) for folder in folders)
+        assert one.dtype == other.dtype
+        assert one.tolist() == other.tolist()
 
 
 @pytest.mark.parametrize("damage", ["missing", "short", "empty", "other bytes"])
