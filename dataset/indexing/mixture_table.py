@@ -63,7 +63,7 @@ def _build(path, folder):
 
 def _new_clips(path, num_mix, numbers):
     """Yield each clip of a mixture list when it first appears; add the numbers of all places to `numbers`."""
-    known = {}  # {digest of columns: number}: a third of the memory of the columns, and faster
+    known = {}  # {digest of columns: number}: half the memory of the columns, and faster
     for where, row in iterate_rows(path, "mixture list"):
         if len(row) != num_mix * NUM_COLUMNS:
             parse_clips(where, row, num_mix)  # raises the error
