@@ -80,12 +80,17 @@ def server(shards, tmp_path, monkeypatch):
     monkeypatch.setenv("SOP_SHARD_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(remote, "FIRST_WAIT", 0.01)
     monkeypatch.setattr(remote, "BLOCK", 1 << 16)
-    monkeypatch.setattr(limits, "REQUEST_SECONDS", 1)
     read._open_remote.cache_clear()
     with Server(os.path.dirname(shards[1][0].path_audio.partition(".tar/")[0])) as server:
         threading.Thread(target=server.serve_forever, args=[0.01]).start()
         yield server
         server.shutdown()
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Call it with a fault: only where this is "late", requests time out soon, also on a busy machine."""
+    return lambda fault: monkeypatch.setattr(limits, "REQUEST_SECONDS", 1 if fault == "late" else 60)
 
 
 def at(server, clips):
@@ -129,7 +134,8 @@ def test_requests_that_fail_are_told_once(server, shards, caplog):
 
 
 @pytest.mark.parametrize("fault", ["dropped", "short", "late", 500, 503, 429])
-def test_faults_that_pass_change_nothing(server, shards, fault):
+def test_faults_that_pass_change_nothing(server, shards, fault, impatient):
+    impatient(fault)
     clip = shards[1][1]
     there = at(server, [clip])[0]
     server.faults = [fault, fault, None, fault, fault]
@@ -149,7 +155,8 @@ def test_faults_that_pass_change_nothing(server, shards, fault):
         ("whole", 1, "knows no range requests"),
     ],
 )
-def test_faults_that_last_are_one_line(server, shards, fault, tries, reason):
+def test_faults_that_last_are_one_line(server, shards, fault, tries, reason, impatient):
+    impatient(fault)
     there = at(server, shards[1])[2]
     list_frames(there.path_frames)  # the index is there
     server.always, server.asked[:] = fault, []
@@ -206,7 +213,10 @@ def test_workers_share_a_server_that_drops(server, shards):
         assert all(torch.equal(item[key], expected[key]) for key in ("mix", "sources", "frames"))
 
 
-def test_training_from_a_server_that_drops_gives_the_same_losses(server, shards, tmp_path, monkeypatch):
+def test_training_from_a_server_that_drops_gives_the_same_losses(
+    server, shards, tmp_path, monkeypatch, impatient
+):
+    impatient("late")
     monkeypatch.setattr(limits, "SHARD_CACHE_BYTES", 1_000_000)  # so that blocks are asked for again
     expected = history(shards[0], tmp_path / "folders", monkeypatch)
     server.faults = ["dropped", None, "short", None, "late", 503, None] * 3
