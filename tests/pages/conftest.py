@@ -8,7 +8,7 @@ import pytest
 
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-TIMEOUT = 30_000  # ms, generous for slow machines
+TIMEOUT = 90_000  # ms, generous for slow machines
 SLOW = 120_000  # ms, for what is computed on a busy machine
 LOCAL = ("file:", "data:", "blob:")
 
