@@ -1,6 +1,5 @@
 """Lists of segments: VGGSound's, AudioSet's and others; what is downloaded of them, and how it is named."""
 
-import csv
 import re
 
 import numpy as np
@@ -134,7 +133,8 @@ def test_whatever_a_list_says_clips_stay_in_their_folder(tmp_path_factory, rows,
     folder = tmp_path_factory.mktemp("lists")
     with open(folder / "list.csv", "w", newline="", encoding="utf-8") as file:
         file.write(header)
-        csv.writer(file).writerows(rows)
+        for row in rows:  # Python 3.10's csv.writer knows no null character
+            file.write(",".join('"{}"'.format(column.replace('"', '""')) for column in row) + "\n")
     try:
         videos, table, _ = read_segments(str(folder / "list.csv"))
     except UserError:

