@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import time
 import uuid
 
 from dataset.indexing.labels import beside
@@ -17,6 +18,7 @@ from utils import UserError
 SUFFIX = ".columns"
 FOLDER = os.path.join("~", ".cache", "sound-of-pixels", "columns")
 TRIES = 10
+LEFT_SECONDS = 24 * 3600  # after which columns that are being built count as left by a killed process
 
 
 def open_columns(path, load, build):
@@ -65,7 +67,7 @@ def _build(path, folders, load, build):
             _delete_others(root, folder)
             return
         except OSError as error:
-            reasons.append(f"{root}: {error.strerror}")
+            reasons.append(f"{root}: {error.strerror or error}")
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
             with contextlib.suppress(OSError):
@@ -85,7 +87,9 @@ def _rename(temporary, folder, load):
 
 
 def _delete_others(root, folder):
-    """Delete columns of former states; processes that have mapped them keep them."""
-    for name in os.listdir(root):
-        if not name.startswith(".") and name != os.path.basename(folder):
-            shutil.rmtree(os.path.join(root, name), ignore_errors=True)
+    """Delete columns of former states and of killed processes; who has mapped them keeps them."""
+    for entry in os.scandir(root):
+        with contextlib.suppress(OSError):  # deleted by another process
+            is_old = entry.stat().st_mtime < time.time() - LEFT_SECONDS
+            if entry.name != os.path.basename(folder) and (is_old or not entry.name.startswith(".")):
+                shutil.rmtree(entry.path, ignore_errors=True)

@@ -16,7 +16,7 @@ from dataset.indexing.columns import open_columns
 from dataset.indexing.table import ClipTable, write_table
 from utils import UserError
 
-FILE_CLIPS, FILE_NUMBERS = "clips.csv", "mixtures.npy"
+FOLDER_CLIPS, FILE_NUMBERS = "clips", "mixtures.npy"
 
 
 class MixtureTable(Sequence):
@@ -28,7 +28,9 @@ class MixtureTable(Sequence):
 
     def __init__(self, path):
         self.path = path
-        self.clips, self._numbers = open_columns(path, _load, lambda folder: _build(path, folder))
+        self.clips, self._numbers = open_columns(
+            path, lambda folder: _load(path, folder), lambda folder: _build(path, folder)
+        )
 
     def __len__(self):
         return len(self._numbers)
@@ -44,11 +46,11 @@ class MixtureTable(Sequence):
         self.__init__(state["path"])
 
 
-def _load(folder):
+def _load(path, folder):
     """(clips, their numbers in the mixtures [mixtures, N]); None if they are missing or damaged."""
     try:
         numbers = np.asarray(np.load(os.path.join(folder, FILE_NUMBERS), mmap_mode="r"))
-        clips = ClipTable(os.path.join(folder, FILE_CLIPS))
+        clips = ClipTable(path, os.path.join(folder, FOLDER_CLIPS))
         return (clips, numbers) if numbers.ndim == 2 and numbers.max() == len(clips) - 1 else None
     except (OSError, ValueError, EOFError, UserError):
         return None
@@ -57,7 +59,7 @@ def _load(folder):
 def _build(path, folder):
     num_mix = size_of_mixtures(read_rows(path, "mixture list", most=1)[0][1])
     numbers = array("i")
-    write_table(os.path.join(folder, FILE_CLIPS), _new_clips(path, num_mix, numbers))
+    write_table(os.path.join(folder, FOLDER_CLIPS), _new_clips(path, num_mix, numbers))
     np.save(os.path.join(folder, FILE_NUMBERS), np.array(numbers, np.int32).reshape(-1, num_mix))
 
 

@@ -1,7 +1,7 @@
-"""Index files of any length: rows stay in the file, and numpy arrays beside it say where they are.
+"""Index files of any length: a copy of the rows, and numpy arrays that say where they are.
 
-`open_index` builds these arrays once, see `dataset.indexing.columns`. They are memory-mapped, so that all
-loader processes share them.
+`open_index` builds these once, see `dataset.indexing.columns`. They are memory-mapped, so that all loader
+processes share them. The file itself may change while a training reads the copy.
 """
 
 import csv
@@ -9,6 +9,7 @@ import hashlib
 import io
 import mmap
 import os
+import shutil
 from array import array
 from collections import Counter
 from collections.abc import Sequence
@@ -20,10 +21,11 @@ from dataset.index import ERRORS, parse_clips, parse_rows, read_index, video_of
 from dataset.indexing.columns import open_columns
 from dataset.indexing.labels import beside, read_labels
 from dataset.indexing.partners import LabelSets, SetBuilder
-from utils import replacing
+from utils import UserError
 
 MANY = 100_000  # rows from which on an index file is opened as a table
 COLUMNS = {"starts": np.int64, "num_frames": np.int32, "categories": np.int32, "videos": np.int32}
+FILE_ROWS = "rows.csv"  # beside the columns
 SETS = {"label_starts": np.int64, "label_values": np.int32}  # see `LabelSets`; NO_SETS without `labels.csv`
 NO_SETS = LabelSets(np.zeros(1), np.zeros(1))  # empty files cannot be mapped
 BLOCK = 4096  # rows that are read at a time
@@ -51,12 +53,15 @@ def has_many_rows(path):
 class ClipTable(Sequence):
     """The clips of an index file as a sequence of `Clip` that is read as needed.
 
-    path: the index file. Raises UserError, naming file and line, if a row is not a clip.
+    path: the index file; folder: where `write_table` wrote one, if it did. Raises UserError, naming file and
+    line, if a row is not a clip, or if the folder is damaged.
     """
 
-    def __init__(self, path):
-        self.path = path
-        opened = open_columns(path, lambda folder: _load(path, folder), lambda folder: _build(path, folder))
+    def __init__(self, path, folder=None):
+        self.path, self.folder = path, folder
+        opened = _load(folder) if folder else open_columns(path, _load, lambda new: _build(path, new))
+        if opened is None:
+            raise UserError(f"{folder}: damaged or gone")
         self.text, self.starts, self.num_frames, self.categories, self.videos, *sets = opened
         self.label_sets = LabelSets(*sets) if len(sets[0]) == len(self.starts) else None
 
@@ -84,10 +89,10 @@ class ClipTable(Sequence):
         return {"category": self.categories, "video": self.videos}[kind]
 
     def __getstate__(self):
-        return {"path": self.path}
+        return {"path": self.path, "folder": self.folder}
 
     def __setstate__(self, state):
-        self.__init__(state["path"])
+        self.__init__(**state)
 
 
 def fingerprint(clips):
@@ -118,18 +123,18 @@ def _count_lines(path):
         return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
 
 
-def _load(path, folder):
-    """The mapped text of an index file and its mapped columns; None if these are missing or damaged."""
+def _load(folder):
+    """The mapped rows of an index file and their mapped columns; None if they are missing or damaged."""
     try:
         paths = [os.path.join(folder, f"{name}.npy") for name in COLUMNS | SETS]
         # Still mapped; elements of a memmap take ten times as long.
         columns = [np.asarray(np.load(each, mmap_mode="r")) for each in paths]
-        with open(path, "rb") as file:
+        with open(os.path.join(folder, FILE_ROWS), "rb") as file:
             text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError, EOFError):
         return None
     starts, *others, label_starts, label_values = columns
-    whole = len({len(starts) - 1, *map(len, others)}) == 1
+    whole = len({len(starts) - 1, *map(len, others)}) == 1 and starts[-1] <= len(text)
     labelled = len(label_starts) == len(starts) and label_starts[-1] == len(label_values)
     if whole and (labelled or len(label_starts) == len(label_values) == 1):
         return [text, *columns]
@@ -137,9 +142,11 @@ def _load(path, folder):
 
 
 def _build(path, folder):
-    """Write the columns of an index file into a folder."""
-    columns = _Columns(path)
-    with open(path, "rb") as file:
+    """Write the rows of an index file and their columns into a folder."""
+    rows = os.path.join(folder, FILE_ROWS)
+    shutil.copyfile(path, rows)
+    columns = _Columns(read_labels(beside(path)))
+    with open(rows, "rb") as file:
         lines = _Lines(file)
         start = lines.position
         for where, row in parse_rows(path, lines):
@@ -148,15 +155,16 @@ def _build(path, folder):
     columns.save(folder, start)
 
 
-def write_table(path, clips):
-    """Write clips (an iterable of `Clip`) as an index file, and its columns without reading it again."""
-    columns, end = _Columns(path), 0
-    with replacing(path) as temporary, open(temporary, "wb") as file:
+def write_table(folder, clips):
+    """Write clips (an iterable of `Clip`) as an index file with its columns into a new folder."""
+    os.makedirs(folder)
+    columns, end = _Columns(), 0
+    with open(os.path.join(folder, FILE_ROWS), "wb") as file:
         writer = csv.writer(_Encoded(file), lineterminator="\n")
         for clip in clips:
             columns.add(end, clip)
             end += writer.writerow(clip)
-    open_columns(path, lambda folder: _load(path, folder), lambda folder: columns.save(folder, end))
+    columns.save(folder, end)
 
 
 class _Encoded:
@@ -171,12 +179,11 @@ class _Encoded:
 
 
 class _Columns:
-    """Collects the columns of the index file `path`."""
+    """Collects the columns of an index file. labels: as `read_labels` returns them."""
 
-    def __init__(self, path):
+    def __init__(self, labels=None):
         self._starts, self._num_frames, self._labels = array("q"), array("i"), _Labels()
-        table = read_labels(beside(path))
-        self._sets = SetBuilder(table) if table else None
+        self._sets = SetBuilder(labels) if labels else None
 
     def add(self, start, clip):
         """Add a clip whose row starts at byte `start`."""

@@ -57,7 +57,7 @@ def test_columns_are_built_once_and_again_when_the_file_changes(path, monkeypatc
 
 
 @pytest.mark.parametrize("damage", ["missing", "short", "other bytes"])
-@pytest.mark.parametrize("name", [FILE_NUMBERS, "clips.csv"])
+@pytest.mark.parametrize("name", [FILE_NUMBERS, "clips/rows.csv"])
 def test_damaged_columns_are_replaced(path, name, damage):
     MixtureTable(path)
     (column,) = glob.glob(f"{path}.columns/*/{name}")

@@ -1,16 +1,18 @@
 """Index files as tables: the same clips as in a list, from memory-mapped columns."""
 
 import errno
+import filecmp
 import glob
 import os
 import pickle
+import time
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
 
 from dataset.index import Clip, read_index, write_index
-from dataset.indexing import table
+from dataset.indexing import columns, table
 from dataset.indexing.table import ClipTable, fingerprint, open_index, tally, write_table
 from utils import UserError
 
@@ -69,18 +71,38 @@ def test_columns_are_built_once_and_again_when_the_file_changes(tmp_path, monkey
     assert len(ClipTable(path)) == 41
 
 
-def test_a_written_table_is_an_index_file_with_the_columns_of_one(tmp_path):
-    path, read = str(tmp_path / "written.csv"), str(tmp_path / "read.csv")
-    clips = make_index(read)
-    write_table(path, clips)
-    with open(path, "rb") as written, open(read, "rb") as expected:
-        assert written.read() == expected.read()
-    ClipTable(read)
-    folders = [glob.glob(f"{each}.columns/*")[0] for each in (path, read)]
-    for name in os.listdir(folders[1]):
-        one, other = (np.load(os.path.join(folder, name)) for folder in folders)
-        assert one.dtype == other.dtype
-        assert one.tolist() == other.tolist()
+def test_a_written_table_has_the_files_of_one_that_was_read(tmp_path):
+    path, written = str(tmp_path / "list.csv"), str(tmp_path / "written")
+    clips = make_index(path)
+    write_table(written, clips)
+    assert list(pickle.loads(pickle.dumps(ClipTable("list.csv", written)))) == list(ClipTable(path)) == clips
+    (read,) = glob.glob(f"{path}.columns/*")
+    names = os.listdir(read)
+    assert filecmp.cmpfiles(read, written, names, shallow=False) == (names, [], [])
+    os.remove(f"{written}/rows.csv")
+    with pytest.raises(UserError, match="written: damaged or gone"):
+        ClipTable("list.csv", written)
+
+
+def test_a_list_that_changes_while_it_is_open_changes_nothing(tmp_path):
+    path = str(tmp_path / "list.csv")
+    clips = make_index(path)
+    found = ClipTable(path)
+    with open(path, "w"):  # emptied in place, as by an editor
+        pass
+    assert list(found) == clips
+
+
+def test_what_a_killed_process_left_is_deleted_a_day_later(tmp_path):
+    path = str(tmp_path / "list.csv")
+    clips = make_index(path)
+    for name, seconds in ((".old", columns.LEFT_SECONDS + 60), (".new", 60)):
+        os.makedirs(f"{path}.columns/{name}")
+        os.utime(f"{path}.columns/{name}", (time.time() - seconds,) * 2)
+    assert list(ClipTable(path)) == clips
+    left = os.listdir(f"{path}.columns")
+    assert len(left) == 2
+    assert ".new" in left
 
 
 @pytest.mark.parametrize("damage", ["missing", "short", "empty", "other bytes"])
