@@ -57,7 +57,8 @@ class RemoteShard:
         found = _read_cached(path, size, first, end)
         if found is None:
             data = self._retry(self.url, lambda: self._fetch(self.url, start, size))
-            _store(path, data)
+            with contextlib.suppress(OSError):  # a full disk: the cache only saves time
+                _store(path, data)
             found = data[first:end]
         return found
 

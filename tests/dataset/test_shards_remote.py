@@ -1,6 +1,7 @@
 """Shards on a server that drops, truncates and delays: the same bytes, within the cache's bounds."""
 
 import contextlib
+import errno
 import os
 import re
 import sys
@@ -189,6 +190,19 @@ def test_the_cache_is_bounded_and_keeps_what_is_used(server, shards, monkeypatch
     server.asked.clear()
     assert read_all(clips[-1].path_audio) == read_all(shards[1][-1].path_audio)
     assert not server.asked
+
+
+def test_a_full_disk_only_leaves_nothing_in_the_cache(server, shards, monkeypatch, tmp_path):
+    there = at(server, shards[1])[0]
+    list_frames(there.path_frames)  # the index is there
+
+    def full(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(remote, "replacing", full)
+        assert read_all(there.path_audio) == read_all(shards[1][0].path_audio)
+    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".npy"]
 
 
 def test_a_damaged_block_is_fetched_again(server, shards, tmp_path):
