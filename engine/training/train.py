@@ -243,10 +243,12 @@ class Trainer:
     def _batches(self, count):
         """The batches that are left, `count`; after a signal, one without mixtures instead of a wait.
 
-        It needs a state that may be saved between any two batches: of one process, without --accumulate.
+        It needs a state that may be saved between any two batches: of one process, without --accumulate. And
+        it needs loading processes: libraries that read files would swallow the exception.
         """
         batches = batches_on(self.device, self.loader)
-        for _ in range(0 if self.args.accumulate > 1 or distributed.world_size() > 1 else count):
+        waits = self.args.accumulate > 1 or distributed.world_size() > 1 or not self.loader.num_workers
+        for _ in range(0 if waits else count):
             try:
                 with self.stop.at_once():
                     batch = next(batches)

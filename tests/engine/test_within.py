@@ -128,7 +128,7 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(tree, tmp_path, monkeypatch, c
 
 def test_a_stopped_run_does_not_wait_for_a_batch(tree, tmp_path, monkeypatch, capfd):
     """As from a server that is down."""
-    whole, parts = (run_flags(tree, tmp_path / folder) for folder in ("whole", "parts"))
+    whole, parts = (run_flags(tree, tmp_path / folder, "--workers", "1") for folder in ("whole", "parts"))
     folders = [run_folder(parse_args(argv)) for argv in (whole, parts)]
     main.main(whole)
 
