@@ -126,7 +126,10 @@ def _meet(store, number, size):
     me = uuid.uuid4().hex
     if number == 0:
         attempt = store.add(ATTEMPT, 1)
-        names = [store.get(f"{attempt}/{other}") for other in range(1, size)]
+        keys = [f"{attempt}/{other}" for other in range(1, size)]
+        while not store.check(keys):  # not `get`, which torchrun could only end with SIGKILL, after 30 s
+            time.sleep(POLL)
+        names = [store.get(key) for key in keys]
         store.set(f"{attempt}/met", b" ".join(names))
         return attempt
     while True:
