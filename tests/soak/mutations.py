@@ -123,7 +123,7 @@ class _Worker:
     def _start(self):
         self.pid = os.fork()
         self.changed = time.monotonic()
-        self.size = os.path.getsize(self.log)
+        self.size = self.first_size = os.path.getsize(self.log)
         if not self.pid:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libmpg123 complains there
             try:
@@ -151,17 +151,17 @@ class _Worker:
         size, now = os.path.getsize(self.log), time.monotonic()
         if size != self.size:
             self.size, self.changed = size, now
-        if not ended and now - self.changed <= (HANG_SECONDS if size else START_SECONDS):
+        has_begun = size > self.first_size
+        if not ended and now - self.changed <= (HANG_SECONDS if has_begun else START_SECONDS):
             return []
         if not ended:
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
         what = f"ended with {os.waitstatus_to_exitcode(status)}" if ended else "hung"
-        results = self.results()
-        if not results:
+        if not has_begun:
             self.pid = 0
             return [f"a process {what} before its first file"]
-        number = results[-1]["number"]
+        number = self.results()[-1]["number"]
         self.numbers = [each for each in self.numbers if each > number]
         self._start()
         return [f"number {number} of seed {self.seed} {what}"]

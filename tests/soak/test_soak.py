@@ -57,7 +57,7 @@ def test_faults_are_found_and_the_other_files_are_read(tmp_path, monkeypatch, fa
         return mutations.REFUSED
 
     monkeypatch.setattr(mutations, "outcome", outcome)
-    monkeypatch.setattr(mutations, "HANG_SECONDS", 30 if fault != "hang" else 5)
+    monkeypatch.setattr(mutations, "HANG_SECONDS", 60 if fault != "hang" else 15)
     monkeypatch.setattr(mutations, "WORKERS", 1)
     lines, problems = mutations.soak(str(tmp_path), {"media": 8}, 0)
     assert lines[0] == "6 damaged files, each read or refused:"
