@@ -25,9 +25,9 @@ from utils import UserError
 
 MANY = 100_000  # rows from which on an index file is opened as a table
 COLUMNS = {"starts": np.int64, "num_frames": np.int32, "categories": np.int32, "videos": np.int32}
-FILE_ROWS = "rows.csv"  # beside the columns
 SETS = {"label_starts": np.int64, "label_values": np.int32}  # see `LabelSets`; NO_SETS without `labels.csv`
 NO_SETS = LabelSets(np.zeros(1), np.zeros(1))  # empty files cannot be mapped
+FILE_ROWS = "rows.csv"  # beside the columns
 BLOCK = 4096  # rows that are read at a time
 BOM = b"\xef\xbb\xbf"
 

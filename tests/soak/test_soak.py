@@ -30,6 +30,11 @@ def test_growth_is_found(number):
     assert problem.startswith(f"{flat.KINDS[number]} grew from 2")
 
 
+def test_a_long_run_without_looks_at_its_end_is_a_problem():
+    [problem] = flat.compare([(step / 100, [1.0] * len(flat.KINDS)) for step in range(1, 80)], 100)[1]
+    assert problem.startswith("79 looks at 100 steps")
+
+
 def test_differences_are_found():
     sound = np.sin(np.arange(1000))
     assert not mutations.differs(sound, sound + 1e-4)
